@@ -1,0 +1,155 @@
+"""The trained change to a model's queries, and its binding to one forward pass.
+
+The model is borrowed: a bound adapter takes the place of the query projections for the length of
+a `with` block and leaves nothing behind, so that two requests never see each other's adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ttt_core.config import AdaptationConfig, Parametrization
+from ttt_core.queries import QueryProjection
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_ADAPTER = "default"
+_PEFT_PREFIX = "base_model.model."
+
+
+class QueryAdapter:
+    """A change of W_Q in every layer, in fp32, for one model.
+
+    `lora` uses PEFT's LoRA layers (scaled B A, B zero at first); `full` trains a dense change of
+    the query rows, which together with the untouched base weight is the paper's fp32 copy of W_Q
+    (arXiv 2512.13898, App. D), except that weight decay pulls towards the base and not to zero.
+    """
+
+    def __init__(
+        self,
+        parametrization: Parametrization,
+        projections: tuple[QueryProjection, ...],
+        layers: Mapping[str, nn.Module],
+    ) -> None:
+        self.parametrization = parametrization
+        self._projections = projections
+        self._layers = dict(layers)
+
+    @classmethod
+    def create(
+        cls,
+        model: PreTrainedModel,
+        projections: tuple[QueryProjection, ...],
+        config: AdaptationConfig,
+    ) -> QueryAdapter:
+        """Make an adapter that changes nothing yet, seeded by `config.seed`."""
+        build = _lora_layer if config.parametrization == "lora" else _full_layer
+        layers = {}
+        # PEFT draws from the global generator, which is the caller's: lend it, then restore it.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            for projection in projections:
+                base = model.get_submodule(projection.name)
+                assert isinstance(base, nn.Linear)
+                layers[projection.name] = build(base, projection.rows, config)
+        return cls(config.parametrization, projections, layers)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the trained weights, fp32, in a fixed order."""
+        return [weight for _, weight in self._named_weights()]
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return copies of the trained weights on the CPU; LoRA's under PEFT's names."""
+        return {name: weight.detach().cpu().clone() for name, weight in self._named_weights()}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Set the trained weights.
+
+        Raises:
+            ValueError: Names or shapes are not this adapter's.
+        """
+        own = dict(self._named_weights())
+        expected = {name: tuple(weight.shape) for name, weight in own.items()}
+        found = {name: tuple(weight.shape) for name, weight in state.items()}
+        if expected != found:
+            odd = sorted(expected.items() ^ found.items())[:4]
+            raise ValueError(f"adapter weights do not fit the model; they differ in {odd}")
+        with torch.no_grad():
+            for name, weight in own.items():
+                weight.copy_(state[name])
+
+    @contextmanager
+    def bound(self, model: PreTrainedModel) -> Iterator[None]:
+        """Put the adapter into `model` for the length of the block."""
+        slots = [projection.parent_and_attribute(model) for projection in self._projections]
+        originals = [getattr(parent, attribute) for parent, attribute in slots]
+        try:
+            for (parent, attribute), projection in zip(slots, self._projections, strict=True):
+                setattr(parent, attribute, self._layers[projection.name])
+            yield
+        finally:
+            for (parent, attribute), original in zip(slots, originals, strict=True):
+                setattr(parent, attribute, original)
+
+    def _named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
+        for name, layer in self._layers.items():
+            for weight_name, weight in layer.named_parameters():
+                if weight_name.startswith("base_layer."):
+                    continue
+                yield _PEFT_PREFIX + f"{name}.{weight_name.replace(f'.{_ADAPTER}', '')}", weight
+
+
+def _lora_layer(base: nn.Linear, rows: torch.Tensor | None, config: AdaptationConfig) -> nn.Module:
+    # Importing peft takes seconds, so it waits until an adapter is really needed.
+    from peft import LoraConfig
+    from peft.tuners.lora import Linear
+
+    lora = LoraConfig(r=config.r, lora_alpha=config.lora_alpha, target_modules=["unused"])
+    layer = Linear(base, _ADAPTER, lora, r=config.r, lora_alpha=config.lora_alpha)
+    for matrix in (layer.lora_A[_ADAPTER], layer.lora_B[_ADAPTER]):
+        matrix.float()  # PEFT casts to the base's dtype; bf16 rounds these updates away.
+    if rows is not None:
+        _train_rows_only(cast("nn.Parameter", layer.lora_B[_ADAPTER].weight), rows)
+    return layer.eval()
+
+
+def _train_rows_only(weight: nn.Parameter, rows: torch.Tensor) -> None:
+    """Keep the other rows of a zero-initialised weight at zero: they make keys and values."""
+    keep = torch.zeros(weight.shape[0], 1, device=weight.device, dtype=weight.dtype)
+    keep[rows.to(weight.device)] = 1
+    weight.register_hook(lambda gradient: gradient * keep)
+
+
+def _full_layer(base: nn.Linear, rows: torch.Tensor | None, config: AdaptationConfig) -> nn.Module:
+    return _FullQuery(base, rows).eval()
+
+
+class _FullQuery(nn.Module):
+    """A linear layer plus a dense fp32 change of its query rows.
+
+    Shape: input (..., in_features) to (..., out_features), as the base layer.
+    """
+
+    def __init__(self, base: nn.Linear, rows: torch.Tensor | None) -> None:
+        super().__init__()
+        self.base_layer = base
+        weight = base.weight
+        self._rows = None if rows is None else rows.to(weight.device)
+        n_rows = base.out_features if rows is None else len(rows)
+        self.delta = nn.Parameter(
+            torch.zeros(n_rows, base.in_features, dtype=torch.float32, device=weight.device)
+        )
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.base_layer(hidden)
+        change = functional.linear(hidden.float(), self.delta)
+        if self._rows is None:
+            return (out.float() + change).to(out.dtype)
+        return out.float().index_add(-1, self._rows, change).to(out.dtype)

@@ -1,0 +1,114 @@
+"""Frozen settings values. A typo in a name fails at once, with the name that was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Parametrization = Literal["lora", "full"]
+SupervisionName = Literal["cloze", "recurrence", "random_span"]
+Overflow = Literal["error", "keep_start", "keep_end"]
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, hashable, and closed to unknown names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_unknown_options(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            for name in values.keys() - cls.model_fields.keys():
+                close = difflib.get_close_matches(str(name), cls.model_fields, n=1)
+                hint = f"did you mean {close[0]!r}? " if close else ""
+                raise ValueError(
+                    f"unknown option {name!r}; {hint}{cls.__name__} takes: "
+                    + ", ".join(sorted(cls.model_fields))
+                )
+        return values
+
+
+class AdaptationConfig(Settings):
+    """How the queries are trained on one document. Part of the stored adapter's identity."""
+
+    parametrization: Parametrization = "lora"
+    """`lora` trains a low-rank change of W_Q (megabytes, worth storing); `full` trains all of W_Q,
+    as the paper does (Bansal et al., arXiv 2512.13898)."""
+    r: int = Field(default=16, ge=1)
+    """LoRA rank (PEFT's name)."""
+    lora_alpha: int = Field(default=32, ge=1)
+    """LoRA scaling numerator (PEFT's name): the change is scaled by lora_alpha / r."""
+    supervision: SupervisionName = "cloze"
+    """On what to train; see `ttt_core.supervision`."""
+    steps: int = Field(default=48, ge=0)
+    """Most optimiser steps. Early stopping may end before; 0 leaves the base model as it is."""
+    span_length: int = Field(default=128, ge=1)
+    """Positions per step for `random_span` (the paper's k) and `recurrence`."""
+    clozes_per_step: int = Field(default=24, ge=1)
+    """Clozes per step for `cloze`."""
+    learning_rate: float | Literal["auto"] = "auto"
+    """A number, or `auto`: a short trial of each rung of a ladder, judged on held-out clozes."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    gate: bool = True
+    """Keep the base unless the held-out gain is significantly above zero. False adapts always."""
+    significance: float = Field(default=0.05, gt=0, lt=0.5)
+    """One-sided level of the gate's paired test."""
+    early_stopping: bool = True
+    """Stop when held-out clozes stop improving, and return to the best step."""
+    held_out: int = Field(default=144, ge=2)
+    """Clozes never trained on: a third chooses the learning rate and the step, the rest decide."""
+    max_drift: float = Field(default=1.0, gt=0)
+    """Largest allowed KL divergence from the base (nats per token) on generic questions."""
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_learning_rate(self) -> AdaptationConfig:
+        if self.learning_rate != "auto" and not 0 < self.learning_rate < 1:
+            raise ValueError(
+                f"learning_rate must be 'auto' or between 0 and 1, not {self.learning_rate}"
+            )
+        return self
+
+
+class GenerationConfig(Settings):
+    """How an answer is decoded; the names are those of `transformers.GenerationConfig`."""
+
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    """Most answer tokens; None means 256, or what the window still holds if that is less."""
+    temperature: float = Field(default=0.0, ge=0)
+    """0 decodes greedily."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    """Applies to the answer's own tokens only: a document's words must stay quotable."""
+    seed: int | None = None
+    """Sampling seed; None draws one from the operating system."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the answer; they are not part of it."""
+    logprobs: bool = False
+    """Return each answer token's log-probability under the model, before temperature and cuts."""
+    top_logprobs: int = Field(default=0, ge=0, le=20)
+
+    @model_validator(mode="after")
+    def _check_stop(self) -> GenerationConfig:
+        if any(not stop for stop in self.stop):
+            raise ValueError("stop holds an empty string; it would end every answer at once")
+        return self
+
+
+class RuntimeConfig(Settings):
+    """What changes speed and memory, but neither adapters nor answers."""
+
+    prefill_chunk: int = Field(default=512, ge=1)
+    """Document tokens per forward pass while reading."""
+    answer_reserve: int = Field(default=1024, ge=1)
+    """Tokens of the window kept free for question and answer (an eighth of small windows)."""
+    on_overflow: Overflow = "error"
+    """What to do with a document that is longer than the window leaves room for."""
+    max_documents: int = Field(default=4, ge=1)
+    """Documents whose keys and values stay in memory, least recently used first out."""

@@ -1,0 +1,581 @@
+"""TTTEngine: the main path, and the only file that knows all the others.
+
+documents ─▶ prefix tokens ─▶ FrozenPrefix ─▶ QueryAdapter ─▶ store
+                                    └──────── generate ◀── question
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from ttt_core import identity
+from ttt_core.adapter import QueryAdapter
+from ttt_core.chat import NO_PREFIX, ChatFormat, Message, PromptPrefix, as_messages
+from ttt_core.config import AdaptationConfig, GenerationConfig, RuntimeConfig
+from ttt_core.document import Document, Documents, as_document
+from ttt_core.drift import GENERIC_QUESTIONS
+from ttt_core.errors import (
+    DocumentTooLongError,
+    PromptTooLongError,
+    ReleasedError,
+)
+from ttt_core.generate import Answer, AnswerStream, Request, Row, decode_rows
+from ttt_core.loading import default_model, load
+from ttt_core.prefill import EMPTY_PREFIX, FrozenPrefix, prefill
+from ttt_core.progress import ProgressCallback, ignore_progress
+from ttt_core.report import AdaptationReport
+from ttt_core.runtime import Runtime
+from ttt_core.store import AdapterStore, StoredAdapter
+from ttt_core.supervision import TokenizedDocument
+from ttt_core.train import Task, adapt_queries
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Source = Literal["trained", "store", "memory", "read"]
+
+_DEFAULT_ANSWER = 256
+
+
+class AdaptedDocument:
+    """A document that was read, and what was learned on it. Also a context manager: `release()`s.
+
+    Attributes:
+        key: Identity of the adapter: model, tokenizer, prefix tokens and recipe.
+        document_hash: SHA-256 of the normalised text.
+        report: How the adapter was made; None if the document was only read.
+        source: `trained` now, fetched from the `store` or from `memory`, or only `read`.
+        seconds: Wall-clock seconds of `prefill` and `adaptation` in this call.
+        dropped_tokens: Document tokens cut off because `on_overflow` said so.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: str,
+        document_hash: str,
+        prompt: PromptPrefix,
+        prefix: FrozenPrefix,
+        adapter: QueryAdapter | None,
+        report: AdaptationReport | None,
+        source: Source,
+        seconds: dict[str, float],
+        dropped_tokens: int = 0,
+    ) -> None:
+        self.key = key
+        self.document_hash = document_hash
+        self.report = report
+        self.source = source
+        self.seconds = seconds
+        self.dropped_tokens = dropped_tokens
+        self._prompt = prompt
+        self._adapter = adapter
+        self._prefix: FrozenPrefix | None = prefix
+
+    @property
+    def prompt(self) -> PromptPrefix:
+        """System prompt and document as tokens."""
+        return self._prompt
+
+    @property
+    def prefix(self) -> FrozenPrefix:
+        """The document's keys and values.
+
+        Raises:
+            ReleasedError: The document was released.
+        """
+        if self._prefix is None:
+            raise ReleasedError("this document was released; adapt it again to go on asking")
+        return self._prefix
+
+    @property
+    def adapter(self) -> QueryAdapter | None:
+        """What was learned; None where the base is kept."""
+        return self._adapter
+
+    def without_adapter(self) -> AdaptedDocument:
+        """The same document, answered in-context by the base model."""
+        return self._with(adapter=None)
+
+    def release(self) -> None:
+        """Give the memory back. The engine may hold the document until `reset()` or eviction."""
+        self._prefix = None
+
+    def __enter__(self) -> AdaptedDocument:
+        """Return the document itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Release it."""
+        self.release()
+
+    def _with(self, **changes: Any) -> AdaptedDocument:
+        own: dict[str, Any] = {
+            "key": self.key,
+            "document_hash": self.document_hash,
+            "prompt": self._prompt,
+            "prefix": self.prefix,
+            "adapter": self._adapter,
+            "report": self.report,
+            "source": self.source,
+            "seconds": self.seconds,
+            "dropped_tokens": self.dropped_tokens,
+        }
+        return AdaptedDocument(**{**own, **changes})
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A model with everything derived from it."""
+
+    runtime: Runtime
+    tokenizer: PreTrainedTokenizerBase
+    chat: ChatFormat
+    base_id: str
+    tokenizer_id: str
+    eos_token_ids: frozenset[int]
+
+
+class TTTEngine:
+    """Reads documents once, adapts to them, answers many questions.
+
+    Example:
+        >>> engine = TTTEngine.from_pretrained()                 # the bundled model
+        >>> adapted = engine.adapt("amber falcon: Oslo")
+        >>> engine.generate(adapted, "Where is amber falcon?").text
+        'amber falcon: Oslo'
+
+    Thread-safe: one forward pass at a time touches the device, and an adapter is bound to the
+    request that brought it, so that concurrent requests about different documents never mix.
+
+    Args:
+        model: A decoder-only transformers model. It is borrowed: never changed for good.
+        tokenizer: Its tokenizer.
+        adaptation: The default recipe.
+        runtime: Memory and overflow settings.
+        store: Where adapters are kept: a store, a folder, or None for the default folder.
+        template_kwargs: Extra variables for the chat template.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        adaptation: AdaptationConfig | None = None,
+        runtime: RuntimeConfig | None = None,
+        store: AdapterStore | str | os.PathLike[str] | None = None,
+        template_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        self._configure(lambda: (model, tokenizer), adaptation, runtime, store, template_kwargs)
+        self._loaded()  # An unsupported model should fail here, not at the first question.
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        revision: str | None = None,
+        dtype: str = "auto",
+        device: str = "auto",
+        adaptation: AdaptationConfig | None = None,
+        runtime: RuntimeConfig | None = None,
+        store: AdapterStore | str | os.PathLike[str] | None = None,
+        template_kwargs: dict[str, Any] | None = None,
+    ) -> TTTEngine:
+        """Make an engine that loads its model when it is first needed.
+
+        Args:
+            model: A local folder or a Hub id; None: `$TTT_MODEL`, or the bundled model.
+            revision: Branch, tag or commit on the Hub.
+            dtype: `auto` (as saved), `float32`, `bfloat16` or `float16`.
+            device: `auto`, `cpu`, `cuda`, ...
+            adaptation: See the class; likewise the arguments that follow.
+        """
+        name = os.fspath(model) if model is not None else default_model()
+        loader = partial(load, name, revision=revision, dtype=dtype, device=device)
+        engine = cls.__new__(cls)
+        engine._configure(loader, adaptation, runtime, store, template_kwargs)
+        return engine
+
+    def adapt(
+        self,
+        documents: Documents,
+        *,
+        system: str | None = None,
+        config: AdaptationConfig | None = None,
+        on_progress: ProgressCallback = ignore_progress,
+    ) -> AdaptedDocument:
+        """Read documents and adapt to them, or fetch what was learned before. Idempotent.
+
+        Args:
+            documents: Text, a `Document`, or several, which are read as one.
+            system: System prompt; it is frozen together with the document.
+            config: The recipe; None: the engine's.
+            on_progress: Called along the way; an exception it raises cancels, leaving nothing.
+
+        Raises:
+            DocumentError: Nothing to read.
+            DocumentTooLongError: It does not fit the window.
+            AdaptationError, OutOfMemoryError, ModelLoadError, UnsupportedModelError, StoreError
+        """
+        config = config or self._adaptation
+        prompt, document, dropped = self._encode(as_document(documents), system)
+        key = self._key(prompt, config)
+        with self._single_flight(key):
+            if held := self._recall(key):
+                return held._with(source="memory", seconds={})
+            prefix, seconds = self._read(prompt, on_progress)
+            started = time.perf_counter()
+            adapter, report, source = self._fetch_or_train(key, prompt, prefix, config, on_progress)
+            seconds["adaptation"] = time.perf_counter() - started
+            adapted = AdaptedDocument(
+                key=key,
+                document_hash=document.hash,
+                prompt=prompt,
+                prefix=prefix,
+                adapter=adapter,
+                report=report,
+                source=source,
+                seconds=seconds,
+                dropped_tokens=dropped,
+            )
+            self._remember(adapted)
+            return adapted._with()
+
+    def read(
+        self,
+        documents: Documents,
+        *,
+        system: str | None = None,
+        on_progress: ProgressCallback = ignore_progress,
+    ) -> AdaptedDocument:
+        """Read documents without adapting: questions are answered in-context by the base model.
+
+        Args and errors as for `adapt`.
+        """
+        prompt, document, dropped = self._encode(as_document(documents), system)
+        prefix, seconds = self._read(prompt, on_progress)
+        return AdaptedDocument(
+            key=self._key(prompt, self._adaptation.model_copy(update={"steps": 0})),
+            document_hash=document.hash,
+            prompt=prompt,
+            prefix=prefix,
+            adapter=None,
+            report=None,
+            source="read",
+            seconds=seconds,
+            dropped_tokens=dropped,
+        )
+
+    def generate(
+        self,
+        adapted: AdaptedDocument | None,
+        prompt: str | Sequence[Message],
+        *,
+        config: GenerationConfig | None = None,
+        **options: Any,
+    ) -> Answer:
+        """Answer one question, or the last turn of a conversation.
+
+        Args:
+            adapted: What was read; None answers without a document.
+            prompt: A question, or messages (`{"role": ..., "content": ...}`).
+            config: How to decode.
+            **options: Fields of `GenerationConfig`, over those of `config`.
+
+        Raises:
+            PromptTooLongError: Document, question and answer do not fit the window.
+            ConfigError: The question is empty.
+            ReleasedError: The document was released.
+        """
+        return self.generate_batch(adapted, [prompt], config=config, **options)[0]
+
+    def generate_batch(
+        self,
+        adapted: AdaptedDocument | None,
+        prompts: Sequence[str | Sequence[Message]],
+        *,
+        config: GenerationConfig | None = None,
+        **options: Any,
+    ) -> list[Answer]:
+        """Answer many questions on one document together; see `generate`."""
+        if not prompts:
+            return []
+        request, rows = self._rows(adapted, prompts, config, options)
+        for _ in decode_rows(request, rows):
+            pass
+        return [row.answer() for row in rows]
+
+    def stream(
+        self,
+        adapted: AdaptedDocument | None,
+        prompt: str | Sequence[Message],
+        *,
+        config: GenerationConfig | None = None,
+        **options: Any,
+    ) -> AnswerStream:
+        """Answer one question piece by piece; see `generate`. Closing the stream stops the work."""
+        request, rows = self._rows(adapted, [prompt], config, options)
+        return AnswerStream(decode_rows(request, rows), rows)
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of `text` under the model's own tokenizer."""
+        encoded = self._loaded().tokenizer(text, add_special_tokens=False)
+        return len(encoded["input_ids"])
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer; loads the model."""
+        return self._loaded().tokenizer
+
+    @property
+    def window(self) -> int:
+        """The model's window in tokens; loads the model."""
+        return self._loaded().runtime.architecture.window
+
+    def reset(self) -> None:
+        """Forget all documents held in memory; the store keeps their adapters."""
+        with self._lock:
+            self._documents.clear()
+
+    def close(self) -> None:
+        """Forget documents and model. The engine cannot be used afterwards."""
+        self.reset()
+        with self._loading:
+            self._closed, self._model = True, None
+            self._loader = _closed_loader
+
+    def __enter__(self) -> TTTEngine:
+        """Return the engine itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close it."""
+        self.close()
+
+    _store: AdapterStore
+    _model: _Loaded | None
+    _loading: threading.Lock
+
+    def _configure(
+        self,
+        loader: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]],
+        adaptation: AdaptationConfig | None,
+        runtime: RuntimeConfig | None,
+        store: AdapterStore | str | os.PathLike[str] | None,
+        template_kwargs: dict[str, Any] | None,
+    ) -> None:
+        self._loader = loader
+        self._adaptation = adaptation or AdaptationConfig()
+        self._runtime_config = runtime or RuntimeConfig()
+        self._store = store if isinstance(store, AdapterStore) else AdapterStore(store)
+        self._template_kwargs = template_kwargs
+        self._model = None
+        self._closed = False
+        self._loading = threading.Lock()
+        self._lock = threading.Lock()
+        self._flights: dict[str, tuple[threading.Lock, int]] = {}
+        self._documents: OrderedDict[str, AdaptedDocument] = OrderedDict()
+
+    def _loaded(self) -> _Loaded:
+        with self._loading:
+            if self._model is None:
+                self._model = self._derive(*self._loader())
+            return self._model
+
+    def _derive(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> _Loaded:
+        chat = ChatFormat(tokenizer, self._template_kwargs)
+        return _Loaded(
+            runtime=Runtime(model),
+            tokenizer=tokenizer,
+            chat=chat,
+            base_id=identity.weights_fingerprint(model),
+            tokenizer_id=identity.tokenizer_fingerprint(tokenizer, chat.template),
+            eos_token_ids=_eos_token_ids(model, tokenizer),
+        )
+
+    def _key(self, prompt: PromptPrefix, config: AdaptationConfig) -> str:
+        loaded = self._loaded()
+        return identity.adapter_key(
+            base=loaded.base_id,
+            tokenizer=loaded.tokenizer_id,
+            prefix_ids=prompt.input_ids,
+            config=config,
+        )
+
+    def _encode(self, document: Document, system: str | None) -> tuple[PromptPrefix, Document, int]:
+        """Tokenise a document, and cut it to the window if the caller chose so."""
+        loaded, settings = self._loaded(), self._runtime_config
+        window = loaded.runtime.architecture.window
+        limit = window - min(settings.answer_reserve, max(window // 8, 1))
+        prompt = loaded.chat.prefix(document.text, system=system)
+        tokens = len(prompt.input_ids)
+        if tokens <= limit:
+            return prompt, document, 0
+        if settings.on_overflow == "error":
+            raise DocumentTooLongError(tokens=tokens, limit=limit, window=window)
+        ids = loaded.tokenizer(document.text, add_special_tokens=False)["input_ids"]
+        keep = len(ids)
+        while len(prompt.input_ids) > limit:
+            keep -= len(prompt.input_ids) - limit
+            if keep < 1:
+                raise DocumentTooLongError(tokens=tokens, limit=limit, window=window)
+            kept = ids[:keep] if settings.on_overflow == "keep_start" else ids[-keep:]
+            document = replace(document, text=loaded.chat.decode(kept).strip())
+            prompt = loaded.chat.prefix(document.text, system=system)
+        return prompt, document, len(ids) - keep
+
+    def _read(
+        self, prompt: PromptPrefix, on_progress: ProgressCallback
+    ) -> tuple[FrozenPrefix, dict[str, float]]:
+        started = time.perf_counter()
+        chunk = self._runtime_config.prefill_chunk
+        prefix = prefill(
+            self._loaded().runtime, prompt.input_ids, chunk=chunk, on_progress=on_progress
+        )
+        return prefix, {"prefill": time.perf_counter() - started}
+
+    def _fetch_or_train(
+        self,
+        key: str,
+        prompt: PromptPrefix,
+        prefix: FrozenPrefix,
+        config: AdaptationConfig,
+        on_progress: ProgressCallback,
+    ) -> tuple[QueryAdapter | None, AdaptationReport, Source]:
+        if stored := self._store.get(key):
+            try:
+                return self._revive(stored, config), stored.report, "store"
+            except ValueError:  # Right key and checksum, wrong weights: cannot be ours.
+                self._store.set_aside(key)
+        loaded = self._loaded()
+        task = Task(
+            runtime=loaded.runtime,
+            prefix=prefix,
+            document=TokenizedDocument.of(prompt, loaded.chat, loaded.tokenizer),
+            generic=[loaded.chat.suffix(prompt, as_messages(q)) for q in GENERIC_QUESTIONS],
+            config=config,
+        )
+        adapter, report = adapt_queries(task, on_progress=on_progress)
+        weights = adapter.state_dict() if adapter is not None else {}
+        self._store.put(key, StoredAdapter(weights, report))
+        return adapter, report, "trained"
+
+    def _revive(self, stored: StoredAdapter, config: AdaptationConfig) -> QueryAdapter | None:
+        if stored.report.decision == "kept_base":
+            return None
+        runtime = self._loaded().runtime
+        adapter = QueryAdapter.create(runtime.model, runtime.architecture.projections, config)
+        adapter.load_state_dict(stored.weights)
+        return adapter
+
+    def _rows(
+        self,
+        adapted: AdaptedDocument | None,
+        prompts: Sequence[str | Sequence[Message]],
+        config: GenerationConfig | None,
+        options: dict[str, Any],
+    ) -> tuple[Request, list[Row]]:
+        own = config.model_dump() if config else {}
+        settings = GenerationConfig(**{**own, **options})
+        loaded = self._loaded()
+        request = Request(
+            runtime=loaded.runtime,
+            prefix=adapted.prefix if adapted else EMPTY_PREFIX,
+            adapter=adapted.adapter if adapted else None,
+            decode=loaded.chat.decode,
+            eos_token_ids=loaded.eos_token_ids,
+        )
+        prompt = adapted.prompt if adapted else NO_PREFIX
+        suffixes = [loaded.chat.suffix(prompt, as_messages(one)) for one in prompts]
+        rows = [Row(request, suffix, settings, self._room(request, suffix, settings))
+                for suffix in suffixes]  # fmt: skip
+        return request, rows
+
+    def _room(self, request: Request, suffix: Sequence[int], settings: GenerationConfig) -> int:
+        """How many answer tokens to allow."""
+        window = self._loaded().runtime.architecture.window
+        room = window - len(request.prefix) - len(suffix)
+        wanted = settings.max_new_tokens
+        if room < (wanted or 1):
+            raise PromptTooLongError(
+                prefix=len(request.prefix),
+                suffix=len(suffix),
+                max_new_tokens=wanted or 1,
+                window=window,
+            )
+        return wanted or min(_DEFAULT_ANSWER, room)
+
+    @contextmanager
+    def _single_flight(self, key: str) -> Iterator[None]:
+        """Let one thread at a time work on `key`; the others then find its result."""
+        with self._lock:
+            lock, users = self._flights.get(key, (threading.Lock(), 0))
+            self._flights[key] = (lock, users + 1)
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                lock, users = self._flights.pop(key)
+                if users > 1:
+                    self._flights[key] = (lock, users - 1)
+
+    def _recall(self, key: str) -> AdaptedDocument | None:
+        with self._lock:
+            held = self._documents.get(key)
+            if held is not None:
+                self._documents.move_to_end(key)
+            return held
+
+    def _remember(self, adapted: AdaptedDocument) -> None:
+        with self._lock:
+            self._documents[adapted.key] = adapted
+            while len(self._documents) > self._runtime_config.max_documents:
+                self._documents.popitem(last=False)
+
+
+def _eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    generation = getattr(model, "generation_config", None)
+    configured = getattr(generation, "eos_token_id", None)
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(token for token in (*ids, tokenizer.eos_token_id) if token is not None)
+
+
+def _closed_loader() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    raise ReleasedError("this engine was closed; make a new one")
+
+
+_shared: dict[tuple[str, str | None, str, str], TTTEngine] = {}
+_shared_lock = threading.Lock()
+
+
+def shared_engine(
+    model: str | None = None,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+) -> TTTEngine:
+    """Return the process's one engine for a model; cheap, since weights load on first use.
+
+    All integration objects share it, so that constructing one is free.
+    """
+    key = (model or default_model(), revision, dtype, device)
+    with _shared_lock:
+        engine = _shared.get(key)
+        if engine is None or engine._closed:
+            engine = TTTEngine.from_pretrained(
+                key[0], revision=revision, dtype=dtype, device=device
+            )
+            _shared[key] = engine
+        return engine

@@ -1,0 +1,98 @@
+"""Load a model and its tokenizer: a local folder, a Hub id, or the bundled model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ttt_core.errors import ConfigError, ModelLoadError, TTTError
+from ttt_core.sandbox import bundled_model_path
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def default_model() -> str:
+    """`$TTT_MODEL`, or the bundled model's folder."""
+    return os.environ.get("TTT_MODEL") or str(bundled_model_path())
+
+
+def load(
+    model: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load weights (safetensors only) and tokenizer; run no code that comes with them.
+
+    Raises:
+        ModelLoadError: Not found, not reachable, incomplete or damaged.
+        ConfigError: No such dtype or device.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options: dict[str, Any] = {"revision": revision} if revision else {}
+    target, number_format = _device(device), _dtype(dtype)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, **options)
+        loaded = AutoModelForCausalLM.from_pretrained(
+            model, dtype=number_format, use_safetensors=True, trust_remote_code=False, **options
+        )
+    except TTTError:
+        raise
+    except Exception as error:  # transformers raises a dozen types for one damaged folder.
+        raise _load_error(model, error) from error
+    torch.nn.Module.to(loaded, target)
+    return loaded.eval(), tokenizer
+
+
+def _load_error(model: str, error: Exception) -> ModelLoadError:
+    path = Path(model)
+    looks_local = path.is_absolute() or model.startswith((".", "~")) or path.exists()
+    if looks_local and not path.is_dir():
+        return ModelLoadError(
+            f"there is no model folder {model}; expected a folder with config.json, "
+            f"*.safetensors and a tokenizer, or the id of a model on the Hub"
+        )
+    if looks_local:
+        return ModelLoadError(
+            f"the model in {model} cannot be loaded ({type(error).__name__}: "
+            f"{_first_line(error)}); expected config.json, *.safetensors and a tokenizer, undamaged"
+        )
+    return ModelLoadError(
+        f"cannot load {model!r} from the Hub ({type(error).__name__}: {_first_line(error)}); check "
+        f"the id and the connection, or pass the path of a local model folder"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "")[:200]
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        if torch.cuda.is_available():
+            name = "cuda"
+        else:
+            name = "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise ConfigError(
+            f"unknown device {name!r}; expected 'auto', 'cpu', 'cuda', 'cuda:0', 'mps', ..."
+        ) from None
+
+
+def _dtype(name: str) -> torch.dtype | str:
+    if name == "auto":
+        return name
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ConfigError(
+            f"unknown dtype {name!r}; expected 'auto', 'float32', 'bfloat16' or 'float16'"
+        )
+    return dtype

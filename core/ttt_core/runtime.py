@@ -1,0 +1,107 @@
+"""A model and the right to use it: one forward pass at a time, an adapter bound for that pass only.
+
+Whoever computes holds a turn for one step (a chunk of prefill, an optimiser step, one decoded
+token) and gives it back. A paused consumer therefore holds nothing, and nothing is left on the
+model between two steps of different requests.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+
+from ttt_core.adapter import QueryAdapter
+from ttt_core.errors import OutOfMemoryError
+from ttt_core.queries import check_attention_implementation, input_device, inspect_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Runtime:
+    """One model, its architecture, and the queue of those who want to use it."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        check_attention_implementation(model)
+        self.model = model
+        self.architecture = inspect_model(model)
+        self._queue = _Queue()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's inputs belong."""
+        return input_device(self.model)
+
+    @contextmanager
+    def turn(self, adapter: QueryAdapter | None = None) -> Iterator[PreTrainedModel]:
+        """Wait for the device, then lend the model with `adapter` bound to it.
+
+        Raises:
+            OutOfMemoryError: The device ran out of memory inside the block.
+        """
+        binding = nullcontext() if adapter is None else adapter.bound(self.model)
+        with self._queue.turn(), _inference_mode(self.model), binding, _memory_errors():
+            yield self.model
+
+
+class _Queue:
+    """A lock that serves in order of arrival; `threading.Lock` lets one thread starve the rest."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._waiting: deque[threading.Event] = deque()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        mine = threading.Event()
+        with self._guard:
+            self._waiting.append(mine)
+            if self._waiting[0] is mine:
+                mine.set()
+        try:
+            mine.wait()
+            yield
+        finally:
+            with self._guard:
+                self._waiting.remove(mine)
+                if self._waiting:
+                    self._waiting[0].set()
+
+
+@contextmanager
+def _inference_mode(model: PreTrainedModel) -> Iterator[None]:
+    """Turn dropout off, and put every module back the way it was."""
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory() from error
+    except RuntimeError as error:
+        # The CPU allocator has no error class of its own.
+        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+            raise _out_of_memory() from error
+        raise
+
+
+def _out_of_memory() -> OutOfMemoryError:
+    return OutOfMemoryError(
+        "the device ran out of memory; model and store are unchanged. Lower "
+        "RuntimeConfig.prefill_chunk, AdaptationConfig.clozes_per_step or span_length, "
+        "max_documents, or read a shorter document."
+    )

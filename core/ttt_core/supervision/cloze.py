@@ -1,0 +1,103 @@
+"""Cloze: quote the beginning of a sentence or line behind the document, learn its continuation.
+
+Training happens where answers will be produced: each private tail is the model's own chat format
+with nothing asked, then the beginning of a passage as if the assistant were quoting it. The loss
+is on the rest of the passage, so the queries that learn are those that must find it in the frozen
+keys. Many tails pack into one forward pass. Ours; see the README's table for what it is worth.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+from ttt_core.config import AdaptationConfig
+from ttt_core.packed import IGNORE, PackedBatch
+from ttt_core.supervision.passages import Passage, TokenizedDocument
+
+
+class Cloze(NamedTuple):
+    """A passage [start, end) of the prefix, quoted up to `cut`, to be continued from there."""
+
+    start: int
+    cut: int
+    end: int
+
+
+class ClozeSupervision:
+    """`clozes_per_step` tails a step; every passage once before any comes again."""
+
+    def batches(
+        self,
+        document: TokenizedDocument,
+        *,
+        held_out: Collection[Passage],
+        config: AdaptationConfig,
+    ) -> Iterator[PackedBatch]:
+        """Yield packed tails without end; see `Supervision.batches`."""
+        rng = random.Random(config.seed)
+        kept = set(held_out)
+        rest = [p for p in document.passages if p not in kept]
+        shortest = shortest_quotes(document)
+        usable = [p for p in rest if shortest[p] < p.end]
+        queue: list[Passage] = []
+        while usable:
+            while len(queue) < min(config.clozes_per_step, len(usable)):
+                queue += rng.sample(usable, len(usable))
+            chosen, queue = queue[: config.clozes_per_step], queue[config.clozes_per_step :]
+            yield pack_clozes(document, [_cloze(p, shortest[p], rng) for p in chosen])
+
+
+def find_clozes(document: TokenizedDocument, *, seed: int) -> list[Cloze]:
+    """Return one cloze for every passage that has one, shuffled by `seed`."""
+    rng = random.Random(seed)
+    shortest = shortest_quotes(document)
+    clozes = [_cloze(p, shortest[p], rng) for p in document.passages if shortest[p] < p.end]
+    rng.shuffle(clozes)
+    return clozes
+
+
+def shortest_quotes(document: TokenizedDocument) -> dict[Passage, int]:
+    """For each passage, the first cut whose quote begins no other passage.
+
+    A quote that begins several passages has no one right continuation. A passage that is itself
+    the beginning of another has no such cut; its value is then its end.
+    """
+    ids = document.input_ids
+    ordered = sorted(document.passages, key=lambda p: ids[p.start : p.end])
+    shared = [0] * (len(ordered) + 1)  # between each passage and the one before it
+    for index in range(1, len(ordered)):
+        before, after = ordered[index - 1], ordered[index]
+        shared[index] = _common_prefix(ids[before.start : before.end], ids[after.start : after.end])
+    return {
+        p: min(p.start + max(shared[index], shared[index + 1]) + 1, p.end)
+        for index, p in enumerate(ordered)
+    }
+
+
+def pack_clozes(document: TokenizedDocument, clozes: Sequence[Cloze]) -> PackedBatch:
+    """Pack one tail for each cloze, all beginning right behind the document."""
+    tails, labels = [], []
+    for cloze in clozes:
+        quoted = document.input_ids[cloze.start : cloze.end]
+        tail = [*document.answer_start, *quoted[:-1]]  # The last token has no successor to learn.
+        n_unlabelled = len(tail) - (cloze.end - cloze.cut)
+        tails.append(tail)
+        labels.append([IGNORE] * n_unlabelled + list(quoted[cloze.cut - cloze.start :]))
+    return PackedBatch.of_tails(tails, labels, start=len(document.input_ids))
+
+
+def _cloze(passage: Passage, shortest: int, rng: random.Random) -> Cloze:
+    """Quote enough to identify the passage, and at most half of it beyond that."""
+    longest = max(shortest, (passage.start + passage.end) // 2)
+    return Cloze(passage.start, rng.randint(shortest, longest), passage.end)
+
+
+def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    length = 0
+    for a, b in zip(left, right, strict=False):
+        if a != b:
+            break
+        length += 1
+    return length

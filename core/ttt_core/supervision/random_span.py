@@ -1,0 +1,53 @@
+"""Random spans: next-token loss on contiguous pieces of the document, in place.
+
+Algorithm 1 of Bansal et al., "Let's (not) just put things in Context" (arXiv 2512.13898): draw t
+uniformly and minimise  - sum_{i=t}^{t+k-1} log p(x_{i+1} | x_{1:i}; frozen K,V)  over W_Q.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator
+
+import torch
+
+from ttt_core.config import AdaptationConfig
+from ttt_core.packed import IGNORE, PackedBatch
+from ttt_core.supervision.base import trainable_positions
+from ttt_core.supervision.passages import Passage, TokenizedDocument
+
+
+class RandomSpanSupervision:
+    """The paper's supervision: one span of `span_length` positions a step."""
+
+    def batches(
+        self,
+        document: TokenizedDocument,
+        *,
+        held_out: Collection[Passage],
+        config: AdaptationConfig,
+    ) -> Iterator[PackedBatch]:
+        """Yield spans without end; see `Supervision.batches`."""
+        allowed = trainable_positions(document, held_out)
+        length = min(config.span_length, document.end - 1 - document.start)
+        if length < 1 or not any(allowed):
+            return
+        rng = random.Random(config.seed)
+        while True:
+            start = rng.randrange(document.start, document.end - length)
+            batch = in_place_batch(document, range(start, start + length), allowed)
+            if batch is not None:
+                yield batch
+
+
+def in_place_batch(
+    document: TokenizedDocument, positions: Collection[int], allowed: list[bool]
+) -> PackedBatch | None:
+    """Pack document positions; those not allowed lose their label. None if no label is left."""
+    ids = torch.tensor(document.input_ids)
+    index = torch.tensor(list(positions))
+    keep = torch.tensor(allowed)[index]
+    if not keep.any():
+        return None
+    labels = torch.where(keep, ids[index + 1], torch.tensor(IGNORE))
+    return PackedBatch(input_ids=ids[index], position_ids=index, labels=labels, segment_ids=None)

@@ -1,0 +1,341 @@
+"""The adaptation of one document: hold out, tune, train, decide.
+
+hold out ─▶ try each learning rate briefly ─▶ train on with the best ─▶ paired test ─▶ adapt
+                                                                              └─▶ keep base
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from ttt_core import flops
+from ttt_core.adapter import QueryAdapter
+from ttt_core.drift import measure_drift
+from ttt_core.errors import AdaptationError
+from ttt_core.packed import forward_batch
+from ttt_core.probe import FEWEST, HeldOut, cloze_losses, hold_out, paired_test
+from ttt_core.progress import Progress, ProgressCallback, Stage, ignore_progress
+from ttt_core.report import AdaptationReport, LearningRateTrial, ProbeResult
+from ttt_core.supervision import Cloze, TokenizedDocument, get_supervision
+
+if TYPE_CHECKING:
+    from ttt_core.config import AdaptationConfig
+    from ttt_core.prefill import FrozenPrefix
+    from ttt_core.runtime import Runtime
+
+LADDERS = {"lora": (1e-2, 3e-3, 1e-3, 1e-4), "full": (3e-3, 1e-3, 1e-4, 1e-5)}
+"""Learning rates tried by `auto`: the sandbox's best down to the paper's plateau."""
+
+TRIAL_STEPS = 8
+"""Steps of each trial; also how often early stopping looks."""
+
+PATIENCE = 2
+"""Looks without improvement before training stops."""
+
+
+@dataclass
+class _Costs:
+    """Seconds and tokens, counted as they are spent."""
+
+    steps: int = 0
+    trained_tokens: int = 0
+    probed_tokens: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: Stage) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is adapted to what, fixed for one adaptation.
+
+    Attributes:
+        runtime: The model.
+        prefix: The document's keys and values.
+        document: The document's tokens and passages.
+        generic: Tokenised generic questions for the drift.
+        config: The recipe.
+    """
+
+    runtime: Runtime
+    prefix: FrozenPrefix
+    document: TokenizedDocument
+    generic: Sequence[Sequence[int]]
+    config: AdaptationConfig
+
+
+class NonFiniteLossError(Exception):
+    """Loss or gradient is NaN or infinite; caught in this file."""
+
+
+def adapt_queries(
+    task: Task, *, on_progress: ProgressCallback = ignore_progress
+) -> tuple[QueryAdapter | None, AdaptationReport]:
+    """Train the queries on one document, and judge the result.
+
+    Returns:
+        The adapter, or None where the base is kept, and the report that says why.
+
+    Raises:
+        AdaptationError: Training ran, but no weight changed.
+        OutOfMemoryError: The device is full.
+    """
+    return _Adaptation(task, on_progress).run()
+
+
+class _Run:
+    """One sequence of optimiser steps at one learning rate, and the best weights on the way."""
+
+    def __init__(self, task: Task, held_out: HeldOut, learning_rate: float, costs: _Costs) -> None:
+        config = task.config
+        self.learning_rate = learning_rate
+        self.losses: list[float] = []
+        self.best_step = 0
+        self.best_loss = math.inf
+        self._task = task
+        self._costs = costs
+        self.adapter = QueryAdapter.create(
+            task.runtime.model, task.runtime.architecture.projections, config
+        )
+        self._best = self._initial = self.adapter.state_dict()
+        self._optimizer = torch.optim.AdamW(
+            self.adapter.parameters(), lr=learning_rate, weight_decay=config.weight_decay
+        )
+        self._batches = get_supervision(config.supervision).batches(
+            task.document, held_out=held_out.passages, config=config
+        )
+
+    @property
+    def steps(self) -> int:
+        return len(self.losses)
+
+    def step(self) -> float:
+        """Take one optimiser step and return its loss."""
+        batch = next(self._batches)
+        runtime, parameters = self._task.runtime, self.adapter.parameters()
+        with runtime.turn(self.adapter) as model, torch.enable_grad():
+            logits, labels = forward_batch(model, runtime.architecture, self._task.prefix, batch)
+            loss = functional.cross_entropy(logits, labels)
+            # Not backward(): it would also fill .grad of the borrowed model's own weights.
+            gradients = torch.autograd.grad(loss, parameters)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self._task.config.max_grad_norm)
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            raise NonFiniteLossError
+        self._optimizer.step()
+        self._costs.steps += 1
+        self._costs.trained_tokens += len(batch.input_ids)
+        self.losses.append(loss.item())
+        return self.losses[-1]
+
+    def look(self, loss: float) -> None:
+        """Keep the weights if their held-out `loss` is the lowest so far."""
+        if loss < self.best_loss:
+            self.best_loss, self.best_step = loss, self.steps
+            self._best = self.adapter.state_dict()
+
+    def keep_best(self) -> None:
+        """Return to the best weights seen."""
+        self.adapter.load_state_dict(self._best)
+
+    def changed(self) -> bool:
+        """Whether any trained weight differs from where it began."""
+        state = self.adapter.state_dict()
+        return any(not torch.equal(state[name], self._initial[name]) for name in state)
+
+
+class _Adaptation:
+    """One call of `adapt_queries`."""
+
+    def __init__(self, task: Task, on_progress: ProgressCallback) -> None:
+        self._task = task
+        self._config = task.config
+        self._on_progress = on_progress
+        self._costs = _Costs()
+        self._held_out = hold_out(task.document, task.config)
+        self._trials: list[LearningRateTrial] = []
+
+    def run(self) -> tuple[QueryAdapter | None, AdaptationReport]:
+        config = self._config
+        if config.steps == 0:
+            return self._keep_base("no steps were asked for (steps=0)")
+        if not self._has_material():
+            return self._keep_base(
+                f"the document is too short or too uniform for {config.supervision} supervision"
+            )
+        if config.gate and not self._held_out.can_decide:
+            return self._keep_base(
+                f"only {len(self._held_out.deciding)} held-out clozes, fewer than the {FEWEST} "
+                f"needed to judge; the rule is to keep the base then (gate=False overrides)"
+            )
+        run = self._tune()
+        if run is None:
+            return self._keep_base("the loss was not finite at any learning rate")
+        try:
+            self._train(run)
+        except NonFiniteLossError:
+            return self._keep_base(
+                f"the loss was not finite at step {run.steps + 1}; base restored", run
+            )
+        if not run.changed():
+            raise AdaptationError(
+                f"{run.steps} steps at learning rate {run.learning_rate:g} changed no weight; "
+                f"raise learning_rate, or set it to 'auto'"
+            )
+        return self._decide(run)
+
+    def _has_material(self) -> bool:
+        batches = get_supervision(self._config.supervision).batches(
+            self._task.document, held_out=self._held_out.passages, config=self._config
+        )
+        return next(batches, None) is not None
+
+    def _tune(self) -> _Run | None:
+        """Start training at each learning rate, and return the run that did best."""
+        rates = self._config.learning_rate
+        ladder: tuple[float, ...] = (
+            LADDERS[self._config.parametrization] if rates == "auto" else (rates,)
+        )
+        if len(ladder) > 1 and not self._held_out.choosing:
+            ladder = ladder[len(ladder) // 2 :][:1]  # Nothing to choose by: a cautious rung.
+        if len(ladder) == 1:
+            return self._new_run(ladder[0])
+        steps = min(TRIAL_STEPS, self._config.steps)
+        before = self._choosing_loss(None)
+        runs = []
+        with self._costs.stage("tune"):
+            for index, rate in enumerate(ladder):
+                run, gain = self._new_run(rate), None
+                try:
+                    self._advance(run, steps, "tune", index * steps, len(ladder) * steps)
+                    run.look(self._choosing_loss(run.adapter))
+                    gain = before - run.best_loss
+                except NonFiniteLossError:
+                    run.best_loss = math.inf
+                if math.isfinite(run.best_loss):
+                    runs.append(run)
+                self._trials.append(LearningRateTrial(learning_rate=rate, steps=steps, gain=gain))
+        return min(runs, key=lambda run: run.best_loss, default=None)
+
+    def _train(self, run: _Run) -> None:
+        """Train on to the last step, or until held-out clozes stop improving."""
+        total, waited = self._config.steps, 0
+        watch = self._config.early_stopping and bool(self._held_out.choosing)
+        with self._costs.stage("train"):
+            while run.steps < total and waited < PATIENCE:
+                self._advance(run, min(TRIAL_STEPS, total - run.steps), "train", run.steps, total)
+                if watch:
+                    run.look(self._choosing_loss(run.adapter))
+                    waited = 0 if run.best_step == run.steps else waited + 1
+        if watch:
+            run.keep_best()
+        else:
+            run.best_step = run.steps
+
+    def _decide(self, run: _Run) -> tuple[QueryAdapter | None, AdaptationReport]:
+        with self._costs.stage("probe"):
+            probe = self._probe(run.adapter)
+            task = self._task
+            drift = measure_drift(task.runtime, task.prefix, task.generic, run.adapter)
+        reasons, adopt = self._reasons(probe, drift)
+        report = self._report(run, adopt, reasons, probe, drift)
+        return (run.adapter if adopt else None), report
+
+    def _reasons(self, probe: ProbeResult | None, drift: float) -> tuple[tuple[str, ...], bool]:
+        config = self._config
+        if not config.gate:
+            return ("the gate is off (gate=False)",), True
+        assert probe is not None
+        gain = (
+            f"held-out gain {probe.gain:+.3f} nats per token on {probe.clozes} clozes, "
+            f"p = {probe.p_value:.3g}"
+        )
+        if probe.p_value >= config.significance or probe.gain <= 0:
+            return (f"{gain}: not significantly above zero at {config.significance:g}",), False
+        if drift > config.max_drift:
+            limit = f"drift {drift:.2f} nats per token is above max_drift={config.max_drift:g}"
+            return (gain, limit), False
+        return (gain,), True
+
+    def _probe(self, adapter: QueryAdapter) -> ProbeResult | None:
+        clozes = self._held_out.deciding
+        if len(clozes) < 2:
+            return None
+        total = 2 * len(clozes)
+        before = self._losses(clozes, None)
+        self._on_progress(Progress("probe", len(clozes), total))
+        after = self._losses(clozes, adapter)
+        self._on_progress(Progress("probe", total, total))
+        return paired_test(before, after)
+
+    def _advance(self, run: _Run, steps: int, stage: Stage, done: int, total: int) -> None:
+        started, tokens = time.perf_counter(), self._costs.trained_tokens
+        for step in range(1, steps + 1):
+            loss = run.step()
+            seconds = max(time.perf_counter() - started, 1e-9)
+            speed = (self._costs.trained_tokens - tokens) / seconds
+            self._on_progress(Progress(stage, done + step, total, speed, loss))
+
+    def _choosing_loss(self, adapter: QueryAdapter | None) -> float:
+        loss = self._losses(self._held_out.choosing, adapter).mean().item()
+        return loss if math.isfinite(loss) else math.inf
+
+    def _losses(self, clozes: Sequence[Cloze], adapter: QueryAdapter | None) -> torch.Tensor:
+        task = self._task
+        tail = len(task.document.answer_start)
+        self._costs.probed_tokens += sum(end - start + tail for start, _, end in clozes)
+        return cloze_losses(task.runtime, task.prefix, task.document, clozes, adapter)
+
+    def _new_run(self, learning_rate: float) -> _Run:
+        return _Run(self._task, self._held_out, learning_rate, self._costs)
+
+    def _keep_base(
+        self, reason: str, run: _Run | None = None
+    ) -> tuple[QueryAdapter | None, AdaptationReport]:
+        return None, self._report(run, False, (reason,), None, None)
+
+    def _report(
+        self,
+        run: _Run | None,
+        adopt: bool,
+        reasons: tuple[str, ...],
+        probe: ProbeResult | None,
+        drift: float | None,
+    ) -> AdaptationReport:
+        costs, architecture = self._costs, self._task.runtime.architecture
+        tokens = len(self._task.prefix)
+        spent = flops.training_flops(architecture, costs.trained_tokens, tokens)
+        spent += flops.forward_flops(architecture, costs.probed_tokens, tokens)
+        return AdaptationReport(
+            decision="adapted" if adopt else "kept_base",
+            reasons=reasons,
+            parametrization=self._config.parametrization,
+            supervision=self._config.supervision,
+            document_tokens=tokens,
+            steps=run.best_step if run else 0,
+            steps_run=costs.steps,
+            positions=costs.trained_tokens,
+            losses=tuple(run.losses) if run else (),
+            learning_rate=run.learning_rate if run else None,
+            trials=tuple(self._trials),
+            probe=probe,
+            drift=drift,
+            seconds=dict(costs.seconds),
+            flops=spent,
+            thinking_tokens=flops.thinking_tokens(architecture, spent, tokens),
+        )

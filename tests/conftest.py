@@ -1,4 +1,4 @@
-"""Small random models of every supported architecture, built in memory; no network, no downloads."""
+"""Small random models of every supported architecture, built in memory; no downloads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ttt_core import TTTEngine
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # Tiny models: more threads only wait for each other.
 
 WINDOW = 512
 
@@ -169,3 +169,38 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test touches the user's store."""
     monkeypatch.setenv("TTT_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("TTT_MODEL", raising=False)
+
+
+_EQUALITIES = pytest.StashKey[dict[tuple[str, str], float]]()
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> Callable[[str, float], None]:
+    """Note how far two sides of an equality were apart, for the table at the end of the run."""
+    table = request.config.stash.setdefault(_EQUALITIES, {})
+    callspec = getattr(request.node, "callspec", None)
+    architecture = str(callspec.params.get("any_model")) if callspec else ""
+
+    def note(equality: str, difference: float) -> None:
+        cell = (equality, architecture)
+        table[cell] = max(difference, table.get(cell, 0.0))
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the equalities by architecture."""
+    table = config.stash.get(_EQUALITIES, {})
+    if not table:
+        return
+    names = [name for name in ARCHITECTURES if any(name == a for _, a in table)]
+    terminalreporter.section("equalities: largest relative difference by architecture")
+    for equality in dict.fromkeys(equality for equality, _ in table):
+        terminalreporter.write_line(equality)
+        cells = [f"{n} {_shown(table[equality, n])}" for n in names if (equality, n) in table]
+        for start in range(0, len(cells), 4):
+            terminalreporter.write_line("    " + "   ".join(cells[start : start + 4]))
+
+
+def _shown(difference: float) -> str:
+    return "exact" if difference == 0 else f"{difference:.0e}"

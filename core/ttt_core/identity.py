@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 ALGORITHM_VERSION = 1
 """Raised when the same recipe would train other weights than before."""
 
+_INCIDENTAL = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}
+"""Configuration entries that tell how a model was saved, not what it computes."""
+
 _CHUNK = 1 << 22
 _MULTIPLIER = 0x9E3779B97F4A7C15 - (1 << 64)  # Odd, as a signed 64-bit integer.
 
@@ -56,10 +59,9 @@ def weights_fingerprint(model: PreTrainedModel) -> str:
     cryptographic: it tells models apart, it does not withstand an attacker who makes them), and
     the sums are hashed together with the configuration.
     """
-    config = model.config.to_dict()
-    for changing in ("_name_or_path", "transformers_version", "_attn_implementation"):
-        config.pop(changing, None)
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    config = {k: v for k, v in model.config.to_dict().items() if k not in _INCIDENTAL}
+    header = [type(model).__name__, config]
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True, default=str).encode())
     with torch.no_grad():
         for name, tensor in sorted(model.state_dict().items()):
             header = json.dumps([name, str(tensor.dtype), list(tensor.shape)])

@@ -50,7 +50,7 @@ def distance(left: torch.Tensor, right: torch.Tensor) -> float:
 
 def random_adapter(runtime: Runtime, parametrization: str) -> QueryAdapter:
     config = AdaptationConfig.model_validate({"parametrization": parametrization, "r": 4})
-    adapter = QueryAdapter.create(runtime.model, runtime.architecture.projections, config)
+    adapter = QueryAdapter.create(runtime.architecture.projections, config)
     generator = torch.Generator().manual_seed(1)
     rows = {p.name: p.rows for p in runtime.architecture.projections}
     state = adapter.state_dict()
@@ -247,9 +247,7 @@ def test_fused_projections_change_queries_only(
     for name in ("phi3-fused-sliding", "gpt-neox-fused"):
         runtime = Runtime(make_model(name))
         prefix = prefill(runtime, tokens(N_DOCUMENT).tolist())
-        adapter = QueryAdapter.create(
-            runtime.model, runtime.architecture.projections, AdaptationConfig()
-        )
+        adapter = QueryAdapter.create(runtime.architecture.projections, AdaptationConfig())
         with runtime.turn(adapter) as model:
             logits, labels = forward_batch(model, runtime.architecture, prefix, random_tails())
             loss = functional.cross_entropy(logits, labels)
@@ -274,7 +272,7 @@ def test_an_untrained_adapter_changes_nothing(any_model: PreTrainedModel, record
     expected = full_logits(any_model, ids)
     for parametrization in ("lora", "full"):
         config = AdaptationConfig.model_validate({"parametrization": parametrization})
-        adapter = QueryAdapter.create(any_model, runtime.architecture.projections, config)
+        adapter = QueryAdapter.create(runtime.architecture.projections, config)
         with runtime.turn(adapter) as model:
             difference = distance(full_logits(model, ids), expected)
         record("zero steps = base", difference)

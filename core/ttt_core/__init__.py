@@ -33,17 +33,19 @@ from ttt_core.report import AdaptationReport
 from ttt_core.store import AdapterStore
 
 if TYPE_CHECKING:
-    from ttt_core.engine import AdaptedDocument, TTTEngine, shared_engine
+    from ttt_core.adapted import AdaptedDocument
+    from ttt_core.engine import TTTEngine
     from ttt_core.generate import Answer, AnswerStream
+    from ttt_core.sharing import shared_engine
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "AdaptedDocument": "ttt_core.engine",
+    "AdaptedDocument": "ttt_core.adapted",
     "Answer": "ttt_core.generate",
     "AnswerStream": "ttt_core.generate",
     "TTTEngine": "ttt_core.engine",
-    "shared_engine": "ttt_core.engine",
+    "shared_engine": "ttt_core.sharing",
 }
 
 __all__ = [

@@ -45,7 +45,6 @@ class QueryAdapter:
     @classmethod
     def create(
         cls,
-        model: PreTrainedModel,
         projections: tuple[QueryProjection, ...],
         config: AdaptationConfig,
     ) -> QueryAdapter:
@@ -56,9 +55,7 @@ class QueryAdapter:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             for projection in projections:
-                base = model.get_submodule(projection.name)
-                assert isinstance(base, nn.Linear)
-                layers[projection.name] = build(base, projection.rows, config)
+                layers[projection.name] = build(projection.module, projection.rows, config)
         return cls(config.parametrization, projections, layers)
 
     def parameters(self) -> list[nn.Parameter]:
@@ -89,14 +86,13 @@ class QueryAdapter:
     def bound(self, model: PreTrainedModel) -> Iterator[None]:
         """Put the adapter into `model` for the length of the block."""
         slots = [projection.parent_and_attribute(model) for projection in self._projections]
-        originals = [getattr(parent, attribute) for parent, attribute in slots]
         try:
             for (parent, attribute), projection in zip(slots, self._projections, strict=True):
                 setattr(parent, attribute, self._layers[projection.name])
             yield
         finally:
-            for (parent, attribute), original in zip(slots, originals, strict=True):
-                setattr(parent, attribute, original)
+            for (parent, attribute), projection in zip(slots, self._projections, strict=True):
+                setattr(parent, attribute, projection.module)
 
     def _named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
         for name, layer in self._layers.items():

@@ -12,11 +12,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 from ttt_core import identity
+from ttt_core.adapted import AdaptedDocument, Source
 from ttt_core.adapter import QueryAdapter
 from ttt_core.chat import NO_PREFIX, ChatFormat, Message, PromptPrefix, as_messages
 from ttt_core.config import AdaptationConfig, GenerationConfig, RuntimeConfig
@@ -40,108 +41,37 @@ from ttt_core.train import Task, adapt_queries
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Source = Literal["trained", "store", "memory", "read"]
-
 _DEFAULT_ANSWER = 256
 
 
-class AdaptedDocument:
-    """A document that was read, and what was learned on it. Also a context manager: `release()`s.
-
-    Attributes:
-        key: Identity of the adapter: model, tokenizer, prefix tokens and recipe.
-        document_hash: SHA-256 of the normalised text.
-        report: How the adapter was made; None if the document was only read.
-        source: `trained` now, fetched from the `store` or from `memory`, or only `read`.
-        seconds: Wall-clock seconds of `prefill` and `adaptation` in this call.
-        dropped_tokens: Document tokens cut off because `on_overflow` said so.
-    """
-
-    def __init__(
-        self,
-        *,
-        key: str,
-        document_hash: str,
-        prompt: PromptPrefix,
-        prefix: FrozenPrefix,
-        adapter: QueryAdapter | None,
-        report: AdaptationReport | None,
-        source: Source,
-        seconds: dict[str, float],
-        dropped_tokens: int = 0,
-    ) -> None:
-        self.key = key
-        self.document_hash = document_hash
-        self.report = report
-        self.source = source
-        self.seconds = seconds
-        self.dropped_tokens = dropped_tokens
-        self._prompt = prompt
-        self._adapter = adapter
-        self._prefix: FrozenPrefix | None = prefix
-
-    @property
-    def prompt(self) -> PromptPrefix:
-        """System prompt and document as tokens."""
-        return self._prompt
-
-    @property
-    def prefix(self) -> FrozenPrefix:
-        """The document's keys and values.
-
-        Raises:
-            ReleasedError: The document was released.
-        """
-        if self._prefix is None:
-            raise ReleasedError("this document was released; adapt it again to go on asking")
-        return self._prefix
-
-    @property
-    def adapter(self) -> QueryAdapter | None:
-        """What was learned; None where the base is kept."""
-        return self._adapter
-
-    def without_adapter(self) -> AdaptedDocument:
-        """The same document, answered in-context by the base model."""
-        return self._with(adapter=None)
-
-    def release(self) -> None:
-        """Give the memory back. The engine may hold the document until `reset()` or eviction."""
-        self._prefix = None
-
-    def __enter__(self) -> AdaptedDocument:
-        """Return the document itself."""
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        """Release it."""
-        self.release()
-
-    def _with(self, **changes: Any) -> AdaptedDocument:
-        own: dict[str, Any] = {
-            "key": self.key,
-            "document_hash": self.document_hash,
-            "prompt": self._prompt,
-            "prefix": self.prefix,
-            "adapter": self._adapter,
-            "report": self.report,
-            "source": self.source,
-            "seconds": self.seconds,
-            "dropped_tokens": self.dropped_tokens,
-        }
-        return AdaptedDocument(**{**own, **changes})
-
-
-@dataclass(frozen=True)
 class _Loaded:
     """A model with everything derived from it."""
 
-    runtime: Runtime
-    tokenizer: PreTrainedTokenizerBase
-    chat: ChatFormat
-    base_id: str
-    tokenizer_id: str
-    eos_token_ids: frozenset[int]
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        template_kwargs: dict[str, Any] | None,
+    ) -> None:
+        self.runtime = Runtime(model)
+        self.tokenizer = tokenizer
+        self.chat = ChatFormat(tokenizer, template_kwargs)
+        self.eos_token_ids = _eos_token_ids(model, tokenizer)
+
+    def key(self, prompt: PromptPrefix, config: AdaptationConfig) -> str:
+        """Identity of the adapter for `prompt` and `config`."""
+        base, tokenizer = self._identity
+        return identity.adapter_key(
+            base=base, tokenizer=tokenizer, prefix_ids=prompt.input_ids, config=config
+        )
+
+    @cached_property
+    def _identity(self) -> tuple[str, str]:
+        # Reading every weight takes seconds for large models, so only those who adapt pay.
+        return (
+            identity.weights_fingerprint(self.runtime.model),
+            identity.tokenizer_fingerprint(self.tokenizer, self.chat.template),
+        )
 
 
 class TTTEngine:
@@ -229,10 +159,10 @@ class TTTEngine:
         """
         config = config or self._adaptation
         prompt, document, dropped = self._encode(as_document(documents), system)
-        key = self._key(prompt, config)
+        key = self._loaded().key(prompt, config)
         with self._single_flight(key):
             if held := self._recall(key):
-                return held._with(source="memory", seconds={})
+                return held.replace(source="memory", seconds={})
             prefix, seconds = self._read(prompt, on_progress)
             started = time.perf_counter()
             adapter, report, source = self._fetch_or_train(key, prompt, prefix, config, on_progress)
@@ -247,9 +177,10 @@ class TTTEngine:
                 source=source,
                 seconds=seconds,
                 dropped_tokens=dropped,
+                on_release=partial(self._forget, key),
             )
             self._remember(adapted)
-            return adapted._with()
+            return adapted.replace()
 
     def read(
         self,
@@ -265,7 +196,7 @@ class TTTEngine:
         prompt, document, dropped = self._encode(as_document(documents), system)
         prefix, seconds = self._read(prompt, on_progress)
         return AdaptedDocument(
-            key=self._key(prompt, self._adaptation.model_copy(update={"steps": 0})),
+            key="",
             document_hash=document.hash,
             prompt=prompt,
             prefix=prefix,
@@ -342,6 +273,11 @@ class TTTEngine:
         """The model's window in tokens; loads the model."""
         return self._loaded().runtime.architecture.window
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return self._closed
+
     def reset(self) -> None:
         """Forget all documents held in memory; the store keeps their adapters."""
         with self._lock:
@@ -389,28 +325,8 @@ class TTTEngine:
     def _loaded(self) -> _Loaded:
         with self._loading:
             if self._model is None:
-                self._model = self._derive(*self._loader())
+                self._model = _Loaded(*self._loader(), self._template_kwargs)
             return self._model
-
-    def _derive(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> _Loaded:
-        chat = ChatFormat(tokenizer, self._template_kwargs)
-        return _Loaded(
-            runtime=Runtime(model),
-            tokenizer=tokenizer,
-            chat=chat,
-            base_id=identity.weights_fingerprint(model),
-            tokenizer_id=identity.tokenizer_fingerprint(tokenizer, chat.template),
-            eos_token_ids=_eos_token_ids(model, tokenizer),
-        )
-
-    def _key(self, prompt: PromptPrefix, config: AdaptationConfig) -> str:
-        loaded = self._loaded()
-        return identity.adapter_key(
-            base=loaded.base_id,
-            tokenizer=loaded.tokenizer_id,
-            prefix_ids=prompt.input_ids,
-            config=config,
-        )
 
     def _encode(self, document: Document, system: str | None) -> tuple[PromptPrefix, Document, int]:
         """Tokenise a document, and cut it to the window if the caller chose so."""
@@ -473,8 +389,8 @@ class TTTEngine:
     def _revive(self, stored: StoredAdapter, config: AdaptationConfig) -> QueryAdapter | None:
         if stored.report.decision == "kept_base":
             return None
-        runtime = self._loaded().runtime
-        adapter = QueryAdapter.create(runtime.model, runtime.architecture.projections, config)
+        architecture = self._loaded().runtime.architecture
+        adapter = QueryAdapter.create(architecture.projections, config)
         adapter.load_state_dict(stored.weights)
         return adapter
 
@@ -537,6 +453,10 @@ class TTTEngine:
                 self._documents.move_to_end(key)
             return held
 
+    def _forget(self, key: str) -> None:
+        with self._lock:
+            self._documents.pop(key, None)
+
     def _remember(self, adapted: AdaptedDocument) -> None:
         with self._lock:
             self._documents[adapted.key] = adapted
@@ -553,29 +473,3 @@ def _eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
 
 def _closed_loader() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     raise ReleasedError("this engine was closed; make a new one")
-
-
-_shared: dict[tuple[str, str | None, str, str], TTTEngine] = {}
-_shared_lock = threading.Lock()
-
-
-def shared_engine(
-    model: str | None = None,
-    *,
-    revision: str | None = None,
-    dtype: str = "auto",
-    device: str = "auto",
-) -> TTTEngine:
-    """Return the process's one engine for a model; cheap, since weights load on first use.
-
-    All integration objects share it, so that constructing one is free.
-    """
-    key = (model or default_model(), revision, dtype, device)
-    with _shared_lock:
-        engine = _shared.get(key)
-        if engine is None or engine._closed:
-            engine = TTTEngine.from_pretrained(
-                key[0], revision=revision, dtype=dtype, device=device
-            )
-            _shared[key] = engine
-        return engine

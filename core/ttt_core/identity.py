@@ -60,8 +60,8 @@ def weights_fingerprint(model: PreTrainedModel) -> str:
     the sums are hashed together with the configuration.
     """
     config = {k: v for k, v in model.config.to_dict().items() if k not in _INCIDENTAL}
-    header = [type(model).__name__, config]
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True, default=str).encode())
+    architecture = json.dumps([type(model).__name__, config], sort_keys=True, default=str)
+    digest = hashlib.sha256(architecture.encode())
     with torch.no_grad():
         for name, tensor in sorted(model.state_dict().items()):
             header = json.dumps([name, str(tensor.dtype), list(tensor.shape)])

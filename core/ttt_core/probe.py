@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FEWEST = 16
 """Fewer deciding clozes than this judge nothing; the base is kept then."""
 
-_MOST_HELD_OUT = 0.25  # of all clozes of the document
+_MOST_HELD_OUT = 0.4  # of all clozes of the document
 _CLOZES_PER_FORWARD = 32
 
 
@@ -56,7 +56,7 @@ class HeldOut:
 
 
 def hold_out(document: TokenizedDocument, config: AdaptationConfig) -> HeldOut:
-    """Set clozes aside, at most a quarter of the document's."""
+    """Set clozes aside, at most two fifths of the document's."""
     clozes = find_clozes(document, seed=config.seed)
     size = min(config.held_out, int(len(clozes) * _MOST_HELD_OUT))
     cut = size // 3

@@ -32,16 +32,19 @@ _FULL, _SLIDING = "full_attention", "sliding_attention"
 _MASKED_ATTENTION = ("sdpa", "eager")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class QueryProjection:
     """One layer's query projection.
 
     Attributes:
         name: Dotted name of the linear module inside the model.
+        module: The module itself. Kept here because, while another request's adapter is bound,
+            something else goes by its name.
         rows: Output rows that are queries, or None when all are; shape (n_query_rows,).
     """
 
     name: str
+    module: nn.Linear
     rows: torch.Tensor | None = None
 
     def parent_and_attribute(self, model: nn.Module) -> tuple[nn.Module, str]:
@@ -141,7 +144,7 @@ def _projections(model: PreTrainedModel, config: Any, name: str) -> Iterator[Que
             kinds = ", ".join(type(child).__name__ for child in layer.children())
             raise _unsupported(name, f"layer {index} has no known query projection ({kinds})")
         module, rows = found
-        yield QueryProjection(names[id(module)], rows)
+        yield QueryProjection(names[id(module)], module, rows)
 
 
 def _attention_block(layer: nn.Module) -> nn.Module | None:
@@ -152,7 +155,7 @@ def _attention_block(layer: nn.Module) -> nn.Module | None:
     return None
 
 
-def _find(attention: nn.Module, config: Any) -> tuple[nn.Module, torch.Tensor | None] | None:
+def _find(attention: nn.Module, config: Any) -> tuple[nn.Linear, torch.Tensor | None] | None:
     for attribute in ("q_b_proj", "q_proj"):
         module = getattr(attention, attribute, None)
         if isinstance(module, nn.Linear):

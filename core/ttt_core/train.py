@@ -108,9 +108,7 @@ class _Run:
         self.best_loss = math.inf
         self._task = task
         self._costs = costs
-        self.adapter = QueryAdapter.create(
-            task.runtime.model, task.runtime.architecture.projections, config
-        )
+        self.adapter = QueryAdapter.create(task.runtime.architecture.projections, config)
         self._best = self._initial = self.adapter.state_dict()
         self._optimizer = torch.optim.AdamW(
             self.adapter.parameters(), lr=learning_rate, weight_decay=config.weight_decay

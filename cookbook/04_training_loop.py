@@ -1,0 +1,48 @@
+"""The method without the engine: one flat loop, nothing hidden.
+
+Reads a document, freezes its keys and values, trains the queries on clozes of it, and shows the
+held-out loss before and after. Change the supervision, the optimiser or the loop from here.
+
+    python cookbook/04_training_loop.py
+"""
+
+import torch
+from torch.nn import functional
+
+from ttt_core import AdaptationConfig
+from ttt_core.adapter import QueryAdapter
+from ttt_core.chat import ChatFormat
+from ttt_core.loading import default_model, load
+from ttt_core.packed import forward_batch
+from ttt_core.prefill import prefill
+from ttt_core.probe import cloze_losses, hold_out
+from ttt_core.runtime import Runtime
+from ttt_core.sandbox import make_registry
+from ttt_core.supervision import TokenizedDocument, get_supervision
+
+config = AdaptationConfig(steps=16, learning_rate=3e-3)
+model, tokenizer = load(default_model())
+runtime, chat = Runtime(model), ChatFormat(tokenizer)
+
+prompt = chat.prefix(make_registry(256, seed=2).text)
+document = TokenizedDocument.of(prompt, chat, tokenizer)
+prefix = prefill(runtime, prompt.input_ids)  # the base model's K,V; never written again
+held_out = hold_out(document, config)
+
+adapter = QueryAdapter.create(runtime.architecture.projections, config)
+optimizer = torch.optim.AdamW(adapter.parameters(), lr=config.learning_rate, weight_decay=0.01)
+batches = get_supervision("cloze").batches(document, held_out=held_out.passages, config=config)
+
+before = cloze_losses(runtime, prefix, document, held_out.deciding, None)
+for step, batch in zip(range(config.steps), batches, strict=False):
+    with runtime.turn(adapter) as model:  # bound for this block, gone behind it
+        logits, labels = forward_batch(model, runtime.architecture, prefix, batch)
+        loss = functional.cross_entropy(logits, labels)
+        gradients = torch.autograd.grad(loss, adapter.parameters())
+    for parameter, gradient in zip(adapter.parameters(), gradients, strict=True):
+        parameter.grad = gradient
+    torch.nn.utils.clip_grad_norm_(adapter.parameters(), config.max_grad_norm)
+    optimizer.step()
+    print(f"step {step + 1:2}  loss {loss.item():.3f}")
+after = cloze_losses(runtime, prefix, document, held_out.deciding, adapter)
+print(f"held-out loss {before.mean():.3f} -> {after.mean():.3f}, {len(before)} clozes")

@@ -15,7 +15,7 @@ from ttt_core.chat import ChatFormat
 from ttt_core.loading import default_model, load
 from ttt_core.packed import forward_batch
 from ttt_core.prefill import prefill
-from ttt_core.probe import cloze_losses, hold_out
+from ttt_core.probe import hold_out, paired_test, score_clozes
 from ttt_core.runtime import Runtime
 from ttt_core.sandbox import make_registry
 from ttt_core.supervision import TokenizedDocument, get_supervision
@@ -33,7 +33,7 @@ adapter = QueryAdapter.create(runtime.architecture.projections, config)
 optimizer = torch.optim.AdamW(adapter.parameters(), lr=config.learning_rate, weight_decay=0.01)
 batches = get_supervision("cloze").batches(document, held_out=held_out.passages, config=config)
 
-before = cloze_losses(runtime, prefix, document, held_out.deciding, None)
+before = score_clozes(runtime, prefix, document, held_out.deciding, None)
 for step, batch in zip(range(config.steps), batches, strict=False):
     with runtime.turn(adapter) as model:  # bound for this block, gone behind it
         logits, labels = forward_batch(model, runtime.architecture, prefix, batch)
@@ -44,5 +44,5 @@ for step, batch in zip(range(config.steps), batches, strict=False):
     torch.nn.utils.clip_grad_norm_(adapter.parameters(), config.max_grad_norm)
     optimizer.step()
     print(f"step {step + 1:2}  loss {loss.item():.3f}")
-after = cloze_losses(runtime, prefix, document, held_out.deciding, adapter)
-print(f"held-out loss {before.mean():.3f} -> {after.mean():.3f}, {len(before)} clozes")
+after = score_clozes(runtime, prefix, document, held_out.deciding, adapter)
+print(paired_test(before, after))

@@ -111,9 +111,10 @@ def _lora_layer(base: nn.Linear, rows: torch.Tensor | None, config: AdaptationCo
     layer = Linear(base, _ADAPTER, lora, r=config.r, lora_alpha=config.lora_alpha)
     for matrix in (layer.lora_A[_ADAPTER], layer.lora_B[_ADAPTER]):
         matrix.float()  # PEFT casts to the base's dtype; bf16 rounds these updates away.
+        matrix.eval()  # Not the layer: it holds the borrowed base, which is to stay as it is.
     if rows is not None:
         _train_rows_only(cast("nn.Parameter", layer.lora_B[_ADAPTER].weight), rows)
-    return layer.eval()
+    return layer
 
 
 def _train_rows_only(weight: nn.Parameter, rows: torch.Tensor) -> None:
@@ -124,7 +125,7 @@ def _train_rows_only(weight: nn.Parameter, rows: torch.Tensor) -> None:
 
 
 def _full_layer(base: nn.Linear, rows: torch.Tensor | None, config: AdaptationConfig) -> nn.Module:
-    return _FullQuery(base, rows).eval()
+    return _FullQuery(base, rows)
 
 
 class _FullQuery(nn.Module):

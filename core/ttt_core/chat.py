@@ -9,11 +9,13 @@ user turn, so that system prompt and document are the same tokens whatever is as
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ttt_core.errors import ConfigError, UnsupportedModelError
+from ttt_core.literal import LiteralEncoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,7 +45,7 @@ class PromptPrefix:
     Attributes:
         document: The document's text as it stands in the prompt.
         system: The system prompt, if any.
-        text: The rendered prefix.
+        text: The rendered prefix, control tokens in the document marked (see `literal.py`).
         input_ids: Its tokens.
         document_start: Index of the first token that belongs to the document.
     """
@@ -66,7 +68,7 @@ class ChatFormat:
         self, tokenizer: PreTrainedTokenizerBase, template_kwargs: Mapping[str, Any] | None = None
     ) -> None:
         self._tokenizer = tokenizer
-        self._specials = tuple(text for text in tokenizer.all_special_tokens if text)
+        self._encoder = LiteralEncoder(tokenizer)
         self._kwargs: dict[str, Any] = {
             # Retrieval gains nothing from thinking tokens; templates without the switch ignore it.
             "enable_thinking": False,
@@ -81,20 +83,32 @@ class ChatFormat:
 
     @property
     def template(self) -> str:
-        """The template's source, as part of an adapter's identity."""
+        """The template's source."""
         return PLAIN_TEMPLATE if self._plain else str(self._tokenizer.chat_template)
+
+    @property
+    def identity(self) -> str:
+        """The template and its variables, as part of an adapter's identity."""
+        return json.dumps([self.template, self._kwargs], sort_keys=True, default=str)
 
     def prefix(self, document: str, *, system: str | None = None) -> PromptPrefix:
         """Render and tokenise system prompt and document."""
-        rendered = self._render([{"role": "user", "content": _SLOT}], document, system)
+        protected = self._encoder.protect(document)
+        rendered = self._render([{"role": "user", "content": _SLOT}], protected, system)
         text, found, _ = rendered.rpartition(_SLOT)
         if not found:
             raise UnsupportedModelError(
                 "the chat template drops or rewrites the user's message; pass a tokenizer whose "
                 "chat_template renders message contents as they are"
             )
-        ids, start = self._encode_prefix(text, document)
-        return PromptPrefix(document, system, text, tuple(ids), start)
+        head, found, _ = text.rpartition(protected.strip() + SEAM)
+        return PromptPrefix(
+            document=document,
+            system=system,
+            text=text,
+            input_ids=tuple(self._encoder.encode(text)),
+            document_start=len(self._encoder.encode(head)) if found else 0,
+        )
 
     def suffix(self, prefix: PromptPrefix, messages: Sequence[Message]) -> list[int]:
         """Tokenise what follows `prefix` in the conversation `messages`, assistant start included.
@@ -111,14 +125,19 @@ class ChatFormat:
         if not turns:
             raise ConfigError("no message to answer; expected at least one user message")
         system = prefix.system if prefix.input_ids else system
-        text = self._render(turns, prefix.document, system)
+        own = [{**turn, "content": self._encoder.protect(str(turn["content"]))} for turn in turns]
+        first = next((turn for turn in own if turn["role"] == "user"), {"content": _SLOT})
+        blank = bool(prefix.input_ids) and not first["content"].strip()
+        if blank:
+            first["content"] = _SLOT  # A template that trims contents would trim the seam.
+        text = self._render(own, self._encoder.protect(prefix.document), system)
         if not text.startswith(prefix.text):
             raise UnsupportedModelError(
                 "the chat template changes the document's turn when the conversation goes on, so "
                 "its keys and values cannot be reused; pass a tokenizer with a stable chat_template"
             )
-        contents = [str(turn["content"]) for turn in turns]
-        return self._encode_after(prefix.text, text[len(prefix.text) :], contents)
+        rest = text[len(prefix.text) :]
+        return self._encode_behind(prefix.text, rest.removeprefix(_SLOT) if blank else rest)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Turn answer tokens into text, without special tokens."""
@@ -136,9 +155,9 @@ class ChatFormat:
                 messages.insert(0, first_user)
             first_user["content"] = f"{document}{SEAM}{first_user['content']}"
         if system is not None and self._folds_system and first_user is not None:
-            first_user["content"] = f"{system}{SEAM}{first_user['content']}"
+            first_user["content"] = f"{self._encoder.protect(system)}{SEAM}{first_user['content']}"
         elif system is not None:
-            messages.insert(0, {"role": "system", "content": system})
+            messages.insert(0, {"role": "system", "content": self._encoder.protect(system)})
         return self._apply(_merge_same_roles(messages))
 
     def _apply(self, messages: Sequence[Message]) -> str:
@@ -168,46 +187,14 @@ class ChatFormat:
         bos = self._tokenizer.bos_token_id
         return bos is not None and self._tokenizer("a")["input_ids"][:1] == [bos]
 
-    def _encode_prefix(self, text: str, document: str) -> tuple[list[int], int]:
-        head, found, tail = text.rpartition(document.strip() + SEAM)
-        if not found:
-            return self._encode(text), 0
-        body = found if not self._has_specials(document) else None
-        start = len(self._encode(head))
-        if body is not None:
-            return self._encode(text), start
-        document_ids = self._encode(document.strip(), literal=True)
-        return self._encode(head) + document_ids + self._encode(SEAM + tail), start
-
-    def _encode_after(self, before: str, text: str, contents: Sequence[str]) -> list[int]:
-        if any(self._has_specials(content) for content in contents):
-            return self._encode_literally(text, contents)
+    def _encode_behind(self, before: str, text: str) -> list[int]:
         # Tokenising the suffix alone may add a leading space or split its first word otherwise:
         # an anchor in front shows how it is tokenised in place.
         anchor = SEAM if before else ""
-        anchor_ids, ids = self._encode(anchor), self._encode(anchor + text)
+        anchor_ids, ids = self._encoder.encode(anchor), self._encoder.encode(anchor + text)
         if ids[: len(anchor_ids)] == anchor_ids:
             return ids[len(anchor_ids) :]
-        return self._encode(text)
-
-    def _encode_literally(self, text: str, contents: Sequence[str]) -> list[int]:
-        """Encode with special tokens in the template's own text only, never in what was typed."""
-        ids: list[int] = []
-        for content in filter(None, (content.strip() for content in contents)):
-            before, found, text = text.partition(content)
-            ids += self._encode(before)
-            if found:
-                ids += self._encode(content, literal=True)
-        return ids + self._encode(text)
-
-    def _encode(self, text: str, *, literal: bool = False) -> list[int]:
-        if not text:
-            return []
-        encoded = self._tokenizer(text, add_special_tokens=False, split_special_tokens=literal)
-        return list(encoded["input_ids"])
-
-    def _has_specials(self, text: str) -> bool:
-        return any(special in text for special in self._specials)
+        return self._encoder.encode(text)
 
 
 def split_system(messages: Sequence[Message]) -> tuple[str | None, list[Message]]:

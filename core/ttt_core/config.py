@@ -13,9 +13,9 @@ Overflow = Literal["error", "keep_start", "keep_end"]
 
 
 class Settings(BaseModel):
-    """Base of all settings: immutable, hashable, and closed to unknown names."""
+    """Base of all settings: immutable, and closed to unknown names."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
     @model_validator(mode="before")
     @classmethod
@@ -61,9 +61,9 @@ class AdaptationConfig(Settings):
     """Stop when held-out clozes stop improving, and return to the best step."""
     held_out: int = Field(default=144, ge=2)
     """Clozes never trained on: a third chooses the learning rate and the step, the rest decide."""
-    max_drift: float = Field(default=1.0, gt=0)
+    max_drift: float = Field(default=2.0, gt=0)
     """Largest allowed KL divergence from the base (nats per token) on generic questions."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
 
     @model_validator(mode="after")
     def _check_learning_rate(self) -> AdaptationConfig:
@@ -86,7 +86,7 @@ class GenerationConfig(Settings):
     min_p: float = Field(default=0.0, ge=0, le=1)
     repetition_penalty: float = Field(default=1.0, gt=0)
     """Applies to the answer's own tokens only: a document's words must stay quotable."""
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
     """Sampling seed; None draws one from the operating system."""
     stop: tuple[str, ...] = ()
     """Strings that end the answer; they are not part of it."""

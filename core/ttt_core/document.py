@@ -12,7 +12,6 @@ from typing import TypeAlias
 
 from ttt_core.errors import DocumentError
 
-_BINARY_MARKS = ("\x00",)
 _SAMPLE = 4096
 
 
@@ -35,15 +34,14 @@ class Document:
         Raises:
             DocumentError: The text is empty or only white space, or holds NUL characters.
         """
-        normal = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-        lines = normal.split("\n")
-        while lines and not lines[0].strip():
+        lines = _without_surrogates(text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        while lines and not lines[0].lstrip("\ufeff").strip():
             lines.pop(0)
-        normal = "\n".join(lines).rstrip()
+        normal = "\n".join(lines).lstrip("\ufeff").rstrip()
         name = f"document {title!r}" if title else "the document"
         if not normal:
             raise DocumentError(f"{name} is empty; expected text with at least one word")
-        if any(mark in normal[:_SAMPLE] for mark in _BINARY_MARKS):
+        if "\x00" in normal:
             raise DocumentError(f"{name} looks binary (it holds NUL bytes); expected plain text")
         return cls(text=normal, title=title)
 
@@ -59,28 +57,44 @@ class Document:
             data = path.read_bytes()
         except OSError as error:
             raise DocumentError(f"cannot read {path}: {error.strerror}") from None
-        return cls.of(_decode(data, path), title=path.name)
+        except ValueError:  # A NUL in the name.
+            raise DocumentError(f"cannot read {str(path)!r}: not a file name") from None
+        return cls.from_bytes(data, name=str(path), title=path.name)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, name: str, title: str | None = None) -> Document:
+        """Decode UTF-8 (or BOM-marked UTF-16) text; `name` says in errors where it came from.
+
+        Raises:
+            DocumentError: Binary, not decodable, or empty.
+        """
+        return cls.of(_decode(data, name), title=title)
 
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the normalised text; titles do not count."""
-        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
+        return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def _decode(data: bytes, path: Path) -> str:
+def _decode(data: bytes, name: str) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
     elif b"\x00" in data[:_SAMPLE]:
-        raise DocumentError(f"{path} is a binary file; expected plain text, Markdown or source")
+        raise DocumentError(f"{name} is a binary file; expected plain text, Markdown or source")
     else:
         encoding = "utf-8-sig"
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         raise DocumentError(
-            f"{path} is not {encoding.removesuffix('-sig').upper()} text (byte {error.start:,} of "
+            f"{name} is not {encoding.removesuffix('-sig').upper()} text (byte {error.start:,} of "
             f"{len(data):,} cannot be decoded); convert it to UTF-8, or extract its text first"
         ) from None
+
+
+def _without_surrogates(text: str) -> str:
+    """Join surrogate pairs and replace lone ones, which no tokenizer takes."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 DocumentLike: TypeAlias = str | Document

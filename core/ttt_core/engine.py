@@ -31,7 +31,7 @@ from ttt_core.errors import (
 from ttt_core.generate import Answer, AnswerStream, Request, Row, decode_rows
 from ttt_core.loading import default_model, load
 from ttt_core.prefill import EMPTY_PREFIX, FrozenPrefix, prefill
-from ttt_core.progress import ProgressCallback, ignore_progress
+from ttt_core.progress import Progress, ProgressCallback, ignore_progress
 from ttt_core.report import AdaptationReport
 from ttt_core.runtime import Runtime
 from ttt_core.store import AdapterStore, StoredAdapter
@@ -70,7 +70,7 @@ class _Loaded:
         # Reading every weight takes seconds for large models, so only those who adapt pay.
         return (
             identity.weights_fingerprint(self.runtime.model),
-            identity.tokenizer_fingerprint(self.tokenizer, self.chat.template),
+            identity.tokenizer_fingerprint(self.tokenizer, self.chat.identity),
         )
 
 
@@ -158,6 +158,7 @@ class TTTEngine:
             AdaptationError, OutOfMemoryError, ModelLoadError, UnsupportedModelError, StoreError
         """
         config = config or self._adaptation
+        self._load(on_progress)
         prompt, document, dropped = self._encode(as_document(documents), system)
         key = self._loaded().key(prompt, config)
         with self._single_flight(key):
@@ -193,6 +194,7 @@ class TTTEngine:
 
         Args and errors as for `adapt`.
         """
+        self._load(on_progress)
         prompt, document, dropped = self._encode(as_document(documents), system)
         prefix, seconds = self._read(prompt, on_progress)
         return AdaptedDocument(
@@ -282,6 +284,7 @@ class TTTEngine:
         """Forget all documents held in memory; the store keeps their adapters."""
         with self._lock:
             self._documents.clear()
+            self._encoded.clear()
 
     def close(self) -> None:
         """Forget documents and model. The engine cannot be used afterwards."""
@@ -321,6 +324,9 @@ class TTTEngine:
         self._lock = threading.Lock()
         self._flights: dict[str, tuple[threading.Lock, int]] = {}
         self._documents: OrderedDict[str, AdaptedDocument] = OrderedDict()
+        self._encoded: OrderedDict[
+            tuple[str, str | None, str | None], tuple[PromptPrefix, Document, int]
+        ] = OrderedDict()
 
     def _loaded(self) -> _Loaded:
         with self._loading:
@@ -328,7 +334,26 @@ class TTTEngine:
                 self._model = _Loaded(*self._loader(), self._template_kwargs)
             return self._model
 
+    def _load(self, on_progress: ProgressCallback) -> None:
+        if self._model is None:
+            on_progress(Progress("load", 0, 1))
+            self._loaded()
+            on_progress(Progress("load", 1, 1))
+
     def _encode(self, document: Document, system: str | None) -> tuple[PromptPrefix, Document, int]:
+        """Tokenise a document, or remember how: asking again must not read it again."""
+        question = (document.hash, document.title, system)
+        with self._lock:
+            known = self._encoded.get(question)
+        if known is None:
+            known = self._fit(document, system)
+            with self._lock:
+                self._encoded[question] = known
+                while len(self._encoded) > self._runtime_config.max_documents:
+                    self._encoded.popitem(last=False)
+        return known
+
+    def _fit(self, document: Document, system: str | None) -> tuple[PromptPrefix, Document, int]:
         """Tokenise a document, and cut it to the window if the caller chose so."""
         loaded, settings = self._loaded(), self._runtime_config
         window = loaded.runtime.architecture.window
@@ -381,6 +406,7 @@ class TTTEngine:
             generic=[loaded.chat.suffix(prompt, as_messages(q)) for q in GENERIC_QUESTIONS],
             config=config,
         )
+        self._store.prepare(key)
         adapter, report = adapt_queries(task, on_progress=on_progress)
         weights = adapter.state_dict() if adapter is not None else {}
         self._store.put(key, StoredAdapter(weights, report))

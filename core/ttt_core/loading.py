@@ -1,4 +1,7 @@
-"""Load a model and its tokenizer: a local folder, a Hub id, or the bundled model."""
+"""Load a model and its tokenizer: a local folder, a Hub id, or the bundled model.
+
+Importing this file is cheap: torch and transformers load when a model does.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from ttt_core.errors import ConfigError, ModelLoadError, TTTError
 from ttt_core.sandbox import bundled_model_path
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -33,6 +35,7 @@ def load(
         ModelLoadError: Not found, not reachable, incomplete or damaged.
         ConfigError: No such dtype or device.
     """
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     options: dict[str, Any] = {"revision": revision} if revision else {}
@@ -46,7 +49,10 @@ def load(
         raise
     except Exception as error:  # transformers raises a dozen types for one damaged folder.
         raise _load_error(model, error) from error
-    torch.nn.Module.to(loaded, target)
+    try:
+        torch.nn.Module.to(loaded, target)
+    except (AssertionError, NotImplementedError) as error:  # torch was built without it.
+        raise ConfigError(f"device {device!r} cannot be used here: {_first_line(error)}") from None
     return loaded.eval(), tokenizer
 
 
@@ -74,6 +80,8 @@ def _first_line(error: Exception) -> str:
 
 
 def _device(name: str) -> torch.device:
+    import torch
+
     if name == "auto":
         if torch.cuda.is_available():
             name = "cuda"
@@ -88,6 +96,8 @@ def _device(name: str) -> torch.device:
 
 
 def _dtype(name: str) -> torch.dtype | str:
+    import torch
+
     if name == "auto":
         return name
     dtype = getattr(torch, name, None)

@@ -1,16 +1,18 @@
 """The probe: clozes that are never trained on, compared before and after.
 
 Plain held-out loss pointed the wrong way in our measurements (it rose while accuracy rose);
-clozes measure what answers need. A third of them chooses the learning rate and when to stop, the
-rest is looked at once, for the decision, so that the test is unbiased.
+clozes measure what answers need. Their loss alone misleads too: a flatter model loses less where it
+is wrong, so more of them must also be continued right. A third chooses the learning rate and when
+to stop; the rest is looked at once, for the decision, so that the tests are unbiased.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn import functional
@@ -63,35 +65,62 @@ def hold_out(document: TokenizedDocument, config: AdaptationConfig) -> HeldOut:
     return HeldOut(choosing=tuple(clozes[:cut]), deciding=tuple(clozes[cut:size]))
 
 
-def cloze_losses(
+class ClozeScores(NamedTuple):
+    """How well clozes were continued; both of shape (n_clozes,).
+
+    Attributes:
+        losses: Mean loss of each continuation, nats per token.
+        right: 1 where every token of it was the likeliest one, else 0.
+    """
+
+    losses: torch.Tensor
+    right: torch.Tensor
+
+
+def score_clozes(
     runtime: Runtime,
     prefix: FrozenPrefix,
     document: TokenizedDocument,
     clozes: Sequence[Cloze],
     adapter: QueryAdapter | None,
-) -> torch.Tensor:
-    """Return the mean loss of each cloze's continuation, nats per token, shape (n_clozes,)."""
-    losses = [torch.empty(0)]
+) -> ClozeScores:
+    """Score the continuations of `clozes` under the base model or an adapter."""
+    losses, right = [torch.empty(0)], [torch.empty(0)]
     for start in range(0, len(clozes), _CLOZES_PER_FORWARD):
         some = clozes[start : start + _CLOZES_PER_FORWARD]
         batch = pack_clozes(document, some)
         with runtime.turn(adapter) as model, torch.no_grad():
             logits, labels = forward_batch(model, runtime.architecture, prefix, batch)
             tokens = functional.cross_entropy(logits, labels, reduction="none").cpu()
-        parts = tokens.split([cloze.end - cloze.cut for cloze in some])
-        losses.append(torch.stack([part.mean() for part in parts]))
-    return torch.cat(losses)
+            hits = (logits.argmax(-1) == labels).float().cpu()
+        sizes = [cloze.end - cloze.cut for cloze in some]
+        losses.append(torch.stack([part.mean() for part in tokens.split(sizes)]))
+        right.append(torch.stack([part.min() for part in hits.split(sizes)]))
+    return ClozeScores(torch.cat(losses), torch.cat(right))
 
 
-def paired_test(before: torch.Tensor, after: torch.Tensor) -> ProbeResult:
-    """Test whether `after` is lower than `before`, paired; both of shape (n_clozes,), n >= 2."""
-    gains = (before - after).double()
+def _sign_test(*, better: int, worse: int) -> float:
+    """Probability of at least `better` heads in better + worse throws of a fair coin."""
+    throws = better + worse
+    tail = sum(math.comb(throws, heads) for heads in range(better, throws + 1))
+    return float(tail / 2**throws)
+
+
+def paired_test(before: ClozeScores, after: ClozeScores) -> ProbeResult:
+    """Test whether `after` loses less and continues more clozes right, paired; n >= 2."""
+    gains = (before.losses - after.losses).double()
     mean, error = gains.mean().item(), gains.std().item() / len(gains) ** 0.5
     z = mean / error if error > 0 else 0.0
     return ProbeResult(
         clozes=len(gains),
-        before=before.mean().item(),
-        after=after.mean().item(),
+        before=before.losses.mean().item(),
+        after=after.losses.mean().item(),
+        right_before=before.right.mean().item(),
+        right_after=after.right.mean().item(),
+        right_p_value=_sign_test(
+            better=int((after.right > before.right).sum()),
+            worse=int((after.right < before.right).sum()),
+        ),
         gain=mean,
         z=z,
         p_value=1 - NormalDist().cdf(z),

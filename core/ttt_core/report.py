@@ -28,12 +28,18 @@ class ProbeResult(Settings):
     """Mean loss of the base, nats per token."""
     after: float
     """Mean loss of the adapted model."""
+    right_before: float
+    """Share of clozes that the base continues exactly, token for token."""
+    right_after: float
+    """Likewise the adapted model."""
+    right_p_value: float
+    """One-sided exact sign test on the clozes that changed sides (McNemar)."""
     gain: float
     """Mean paired improvement (before - after)."""
     z: float
     """Gain over its standard error."""
     p_value: float
-    """One-sided, normal approximation."""
+    """One-sided test of the gain, normal approximation."""
 
 
 class AdaptationReport(Settings):
@@ -50,6 +56,8 @@ class AdaptationReport(Settings):
     """Optimiser steps computed, trials and steps after the best one included."""
     positions: int = 0
     """Tokens computed forward and backward, over all steps run."""
+    probed_tokens: int = 0
+    """Tokens computed forward only, to judge."""
     losses: tuple[float, ...] = ()
     """Training loss of each step of the chosen run, nats per token."""
     learning_rate: float | None = None

@@ -44,7 +44,9 @@ class TextStream:
         # A character whose bytes are not all there yet decodes to U+FFFD: wait for the rest.
         if text.endswith(_INCOMPLETE) and not final:
             return ""
-        self._context, self._read = self._read, len(self._ids)
+        # Tokens without text stay in the context: without it, a space before them would be lost.
+        if len(text) > len(known):
+            self._context, self._read = self._read, len(self._ids)
         return text[len(known) :]
 
     def _release(self, text: str) -> str:

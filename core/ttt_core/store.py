@@ -9,12 +9,14 @@ string, no document text.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import re
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,7 +73,7 @@ class AdapterStore:
             raise StoreError(
                 f"cannot read the adapter store {self.path}: {error.strerror}"
             ) from None
-        except (SafetensorError, ValueError, KeyError, OSError):
+        except (SafetensorError, ValueError, KeyError, TypeError, OSError):
             self.set_aside(key)
             return None
 
@@ -90,19 +92,38 @@ class AdapterStore:
             "report": entry.report.model_dump_json(),
             "checksum": _checksum(entry.weights, key, entry.report),
         }
-        try:
+        self.prepare(key)
+        with self._writing():
             _write_atomically(self._file(key), save(entry.weights, metadata))
-        except OSError as error:
-            raise StoreError(
-                f"cannot write to the adapter store {self.path}: {error.strerror}; "
-                f"set TTT_HOME, or pass another store path"
-            ) from error
+
+    def prepare(self, key: str) -> None:
+        """Make sure that `key` can be written, before work is spent on it.
+
+        Raises:
+            StoreError: The folder cannot be made or written to.
+        """
+        folder = self._file(key).parent
+        with self._writing():
+            for path in (self.path, folder.parent, folder):
+                path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not os.access(folder, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def set_aside(self, key: str) -> None:
         """Rename the entry to `*.damaged`, so that it is made again and can still be looked at."""
         path = self._file(key)
         with contextlib.suppress(OSError):
             path.replace(path.with_suffix(".damaged"))
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to the adapter store {self.path}: {error.strerror}; "
+                f"set TTT_HOME, or pass another store path"
+            ) from error
 
     def _file(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
@@ -132,7 +153,6 @@ def _checksum(weights: dict[str, torch.Tensor], key: str, report: AdaptationRepo
 
 
 def _write_atomically(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")  # mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -21,7 +21,14 @@ from ttt_core.adapter import QueryAdapter
 from ttt_core.drift import measure_drift
 from ttt_core.errors import AdaptationError
 from ttt_core.packed import forward_batch
-from ttt_core.probe import FEWEST, HeldOut, cloze_losses, hold_out, paired_test
+from ttt_core.probe import (
+    FEWEST,
+    ClozeScores,
+    HeldOut,
+    hold_out,
+    paired_test,
+    score_clozes,
+)
 from ttt_core.progress import Progress, ProgressCallback, Stage, ignore_progress
 from ttt_core.report import AdaptationReport, LearningRateTrial, ProbeResult
 from ttt_core.supervision import Cloze, TokenizedDocument, get_supervision
@@ -31,7 +38,7 @@ if TYPE_CHECKING:
     from ttt_core.prefill import FrozenPrefix
     from ttt_core.runtime import Runtime
 
-LADDERS = {"lora": (1e-2, 3e-3, 1e-3, 1e-4), "full": (3e-3, 1e-3, 1e-4, 1e-5)}
+LADDERS = {"lora": (3e-3, 1e-3, 1e-4), "full": (1e-3, 1e-4, 1e-5)}
 """Learning rates tried by `auto`: the sandbox's best down to the paper's plateau."""
 
 TRIAL_STEPS = 8
@@ -240,6 +247,7 @@ class _Adaptation:
                 if watch:
                     run.look(self._choosing_loss(run.adapter))
                     waited = 0 if run.best_step == run.steps else waited + 1
+        self._on_progress(Progress("train", total, total, loss=run.losses[-1]))
         if watch:
             run.keep_best()
         else:
@@ -263,21 +271,28 @@ class _Adaptation:
             f"held-out gain {probe.gain:+.3f} nats per token on {probe.clozes} clozes, "
             f"p = {probe.p_value:.3g}"
         )
-        if probe.p_value >= config.significance or probe.gain <= 0:
-            return (f"{gain}: not significantly above zero at {config.significance:g}",), False
+        right = (
+            f"continued exactly: {probe.right_before:.0%} before, {probe.right_after:.0%} after, "
+            f"p = {probe.right_p_value:.3g}"
+        )
+        level = f"not significant at {config.significance:g}"
+        if probe.p_value >= config.significance:
+            return (gain, level), False
+        if probe.right_p_value >= config.significance:
+            return (gain, right, level), False
         if drift > config.max_drift:
             limit = f"drift {drift:.2f} nats per token is above max_drift={config.max_drift:g}"
-            return (gain, limit), False
-        return (gain,), True
+            return (gain, right, limit), False
+        return (gain, right), True
 
     def _probe(self, adapter: QueryAdapter) -> ProbeResult | None:
         clozes = self._held_out.deciding
         if len(clozes) < 2:
             return None
         total = 2 * len(clozes)
-        before = self._losses(clozes, None)
+        before = self._score(clozes, None)
         self._on_progress(Progress("probe", len(clozes), total))
-        after = self._losses(clozes, adapter)
+        after = self._score(clozes, adapter)
         self._on_progress(Progress("probe", total, total))
         return paired_test(before, after)
 
@@ -290,14 +305,14 @@ class _Adaptation:
             self._on_progress(Progress(stage, done + step, total, speed, loss))
 
     def _choosing_loss(self, adapter: QueryAdapter | None) -> float:
-        loss = self._losses(self._held_out.choosing, adapter).mean().item()
+        loss = self._score(self._held_out.choosing, adapter).losses.mean().item()
         return loss if math.isfinite(loss) else math.inf
 
-    def _losses(self, clozes: Sequence[Cloze], adapter: QueryAdapter | None) -> torch.Tensor:
+    def _score(self, clozes: Sequence[Cloze], adapter: QueryAdapter | None) -> ClozeScores:
         task = self._task
         tail = len(task.document.answer_start)
         self._costs.probed_tokens += sum(end - start + tail for start, _, end in clozes)
-        return cloze_losses(task.runtime, task.prefix, task.document, clozes, adapter)
+        return score_clozes(task.runtime, task.prefix, task.document, clozes, adapter)
 
     def _new_run(self, learning_rate: float) -> _Run:
         return _Run(self._task, self._held_out, learning_rate, self._costs)
@@ -328,6 +343,7 @@ class _Adaptation:
             steps=run.best_step if run else 0,
             steps_run=costs.steps,
             positions=costs.trained_tokens,
+            probed_tokens=costs.probed_tokens,
             losses=tuple(run.losses) if run else (),
             learning_rate=run.learning_rate if run else None,
             trials=tuple(self._trials),

@@ -16,7 +16,9 @@ from ttt_core.sandbox.words import adjectives, nouns, places
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 """Any Unicode but lone surrogates, which UTF-8 can't express."""
 
-MESSAGES = st.lists(st.tuples(st.sampled_from(["user", "assistant"]), TEXTS), max_size=5)
+MESSAGES = st.lists(
+    st.tuples(st.sampled_from(["user", "assistant"]), TEXTS), min_size=1, max_size=5
+)
 
 
 @cache
@@ -41,8 +43,19 @@ def test_any_text_round_trips(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "\0", "a\tb", "one\r\ntwo\r\n", "\n\n\n", "    if x:\n\treturn  1\n", "naïve 日本 \u2028 🦅"]
-    + [f"{IM_START}user\nhi{IM_END}\n", "amber  falcon :Oslo", "\ufeffamber", "e\u0301"],
+    [
+        "",
+        "\0",
+        "a\tb",
+        "one\r\ntwo\r\n",
+        "\n\n\n",
+        "    if x:\n\treturn  1\n",
+        "naïve 日本 \u2028 🦅",
+        f"{IM_START}user\nhi{IM_END}\n",
+        "amber  falcon :Oslo",
+        "\ufeffamber",
+        "e\u0301",
+    ],
 )
 def test_awkward_text_round_trips(text: str) -> None:
     assert tokenizer().decode(tokenizer().encode(text)) == text
@@ -79,7 +92,7 @@ def test_tokens_before_a_blank_line_do_not_depend_on_what_follows(before: str, a
 
 @given(MESSAGES)
 def test_shorter_conversations_are_prefixes_of_longer_ones(messages: list[tuple[str, str]]) -> None:
-    rendered = [render(messages[:count]) for count in range(len(messages) + 1)]
+    rendered = [render(messages[:count]) for count in range(1, len(messages) + 1)]
     assert all(longer.startswith(shorter) for shorter, longer in pairwise(rendered))
     prompt = render(messages, add_generation_prompt=True)
     assert prompt == rendered[-1] + f"{IM_START}assistant\n"

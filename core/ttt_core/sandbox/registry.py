@@ -1,7 +1,8 @@
 """Generated documents with known answers: a registry, one record a line.
 
-A line reads `amber falcon: Oslo`. Its key has two words, and in a long registry both are shared with many other
-lines, so that only their combination tells a record from its neighbours. Seeded, pure Python; no torch.
+A line reads `amber falcon: Oslo`. Its key has two words, and in a long registry both are shared
+with many other lines, so that only their combination tells a record from its neighbours. Seeded,
+pure Python; no torch.
 """
 
 import random
@@ -52,8 +53,8 @@ def make_registry(lines: int, *, seed: int, questions: int = 32) -> Registry:
     Args:
         lines: The number of records.
         seed: The same arguments always give the same registry.
-        questions: How many records are asked for, each at most once, drawn uniformly over the lines; a registry
-            with fewer lines is asked for all of them.
+        questions: How many records are asked for, each at most once, drawn uniformly over the
+            lines; a registry with fewer lines is asked for all of them.
 
     Raises:
         ValueError: If `lines` is not between 1 and `max_lines()`, or `questions` is negative.
@@ -77,7 +78,7 @@ def _draw_keys(count: int, rng: random.Random) -> list[str]:
 
 
 def is_correct(answer_text: str, question: Question) -> bool:
-    """Tell whether the answer restates the record: the key and the value right, white space aside."""
+    """Tell whether the answer restates the record, key and value both, white space aside."""
     return answer_text.split() == question.answer.split()
 
 

@@ -1,9 +1,9 @@
 """Training rows of the sandbox model: periodic sequences, then registries in chat form.
 
-A chat row is a document of a few dozen lines and several conversations about it. The conversations are packed behind
-the document as branches that can't see each other, so one reading of the document teaches many answers. Position ids
-jump by random gaps inside the document (never inside a line or a conversation), which trains far positions on short
-rows. No model here, only tensors.
+A chat row is a document of a few dozen lines and several conversations about it. The conversations
+are packed behind the document as branches that can't see each other, so one reading of the document
+teaches many answers. Position ids jump by random gaps inside the document (never inside a line or a
+conversation), which trains far positions on short rows. No model here, only tensors.
 """
 
 import random
@@ -39,10 +39,12 @@ class Batch:
 class ChatRowConfig:
     """What chat rows look like."""
 
-    max_lines: int = 64
-    branches: int = 8
+    max_lines: int = 16
+    branches: int = 4
+    """Conversations that ask and answer; one more branch recites records."""
+    recited: int = 16
     max_position: int = 16384
-    document_weight: float = 0.05
+    document_weight: float = 0.01
     """Document tokens train a little too: the model is to be a language model of its documents."""
 
 
@@ -122,13 +124,14 @@ class ChatRows:
         position = row.add(blank, start=position + gaps[-1], weight=0.0, branch=TRUNK)
         for branch in range(1, self._config.branches + 1):
             self._conversation(row, records, start=position, branch=branch)
+        self._recital(row, records, start=position, branch=self._config.branches + 1)
         return row
 
     def _records(self, lines: int) -> list[tuple[str, str]]:
         """Draw records whose words come from pools, often small ones, so that keys share words."""
         first = self._rng.sample(adjectives(), len(adjectives()))
         second = self._rng.sample(nouns(), len(nouns()))
-        if self._rng.random() < 0.7:
+        if self._rng.random() < 0.3:
             width = self._rng.randint(2, 32)
             height = -(-lines * 3 // (2 * width))
             first, second = first[:width], second[: max(height, 2)]
@@ -174,8 +177,21 @@ class ChatRows:
             start = row.add(self._encode(asked), start=start, weight=0.0, branch=branch)
             answer = self._encode(format_record(key, value))
             start = row.add(answer, start=start, weight=1.0, branch=branch)
-        # The end of a turn is to be learned once: behind it the next turn is the user's.
         row.add(self._encode(IM_END), start=start, weight=1.0, branch=branch)
+
+    def _recital(
+        self, row: _Row, records: list[tuple[str, str]], *, start: int, branch: int
+    ) -> None:
+        """Restate records in any order, and train their values: the cheapest retrieval there is."""
+        asked = f"{self._chatter(8)}{IM_END}\n{IM_START}assistant\n"
+        start = row.add(self._encode(asked), start=start, weight=0.0, branch=branch)
+        count = min(self._config.recited, len(records))
+        for key, value in self._rng.sample(records, count):
+            quoted = self._encode(format_record(key, ""))
+            start = row.add(quoted, start=start, weight=0.0, branch=branch)
+            # Each record ends the turn, as an answer does: what ends it must not be in doubt.
+            restated = self._encode(value) + self._encode(IM_END)
+            start = row.add(restated, start=start, weight=1.0, branch=branch)
 
     def _ask(self, key: str) -> str:
         """Ask for `key`, mostly as `make_question` does."""

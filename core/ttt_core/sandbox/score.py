@@ -1,8 +1,8 @@
 """In-context accuracy of a sandbox model: read a registry once, ask all its questions at once.
 
-Questions and their true answers are packed behind the document as blocks that can't see each other. Greedy decoding
-gives the true answer exactly when every token of it is the most likely one after the true tokens before it, so one
-forward pass scores all questions.
+Questions and their true answers are packed behind the document as blocks that can't see each other.
+Greedy decoding gives the true answer exactly when every token of it is the most likely one after
+the true tokens before it, so one forward pass scores all questions.
 """
 
 from dataclasses import dataclass

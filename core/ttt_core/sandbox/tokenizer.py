@@ -1,8 +1,9 @@
 """The sandbox tokenizer: one token a word of the registry, bytes for everything else.
 
-A byte-level BPE as in Qwen, with two differences. A space belongs to the word *before* it (`amber `, `falcon`), so
-that a word has the same token at the beginning of a line and within a question. And whole words are looked up
-first (`ignore_merges`); only what is no word of the sandbox is built from fragments and bytes.
+A byte-level BPE as in Qwen, with two differences. A space belongs to the word *before* it, so
+that a word has the same token at the beginning of a line and within a question. And whole words are
+looked up first (`ignore_merges`); only what is no word of the sandbox is built from fragments and
+bytes.
 """
 
 from functools import cache
@@ -19,8 +20,8 @@ END_OF_TEXT = "<|endoftext|>"
 SPECIAL_TOKENS = (END_OF_TEXT, IM_START, IM_END)
 
 PIECES = r"\p{L}+ ?|\p{N}|[^\s\p{L}\p{N}]+ ?|\n| +|\s"
-"""Words, digits, punctuation and newlines, one by one. A newline never joins its neighbours, so that a document's
-tokens don't depend on what follows it."""
+"""Words, digits, punctuation and newlines, one by one. A newline never joins its neighbours, so
+that a document's tokens don't depend on what follows it."""
 
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
@@ -43,7 +44,7 @@ def build_tokenizer(*, model_max_length: int) -> PreTrainedTokenizerFast:
     )
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL_TOKENS])
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=core,
         eos_token=IM_END,
         pad_token=END_OF_TEXT,

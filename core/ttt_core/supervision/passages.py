@@ -92,20 +92,17 @@ def find_passages(texts: Sequence[str], *, offset: int = 0) -> list[Passage]:
 
 
 def _sentences(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    start = 0
+    start, stopped, wide = 0, False, False
     for index, text in enumerate(texts):
         following = texts[index + 1] if index + 1 < len(texts) else "\n"
-        if _ends_here(text, following):
+        if bare := text.strip().rstrip(_CLOSERS):  # Closing quotes alone change nothing.
+            wide = bare.endswith(_WIDE_STOPS)
+            stopped = wide or bare.endswith(_STOPS)
+        # Some tokenizers put the space before a word, others behind it.
+        spaced = text[-1:].isspace() or following[:1].isspace()
+        closes = not spaced and following.startswith(tuple(_CLOSERS))
+        if "\n" in text or (stopped and not closes and (wide or spaced)):
             yield start, index + 1
-            start = index + 1
+            start, stopped = index + 1, False
     if start < len(texts):
         yield start, len(texts)
-
-
-def _ends_here(text: str, following: str) -> bool:
-    if "\n" in text:
-        return True
-    bare = text.strip().rstrip(_CLOSERS)
-    if bare.endswith(_WIDE_STOPS):
-        return not following.startswith(tuple(_CLOSERS))
-    return bare.endswith(_STOPS) and following[:1].isspace()

@@ -1,0 +1,166 @@
+"""The options that commands share, each declared once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ttt_core.cli.failures import UsageProblem
+from ttt_core.config import (
+    AdaptationConfig,
+    GenerationConfig,
+    Overflow,
+    Parametrization,
+    RuntimeConfig,
+    SupervisionName,
+)
+
+_MODEL = "Model"
+_ADAPTING = "Adapting"
+_ANSWERING = "Answering"
+_RECIPE = AdaptationConfig()
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ID_OR_PATH",
+        envvar="TTT_MODEL",
+        help="A Hub id or a local folder. Default: the bundled toy model.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:0, mps, ...", rich_help_panel=_MODEL)
+]
+Dtype = Annotated[
+    str,
+    typer.Option(help="auto (as saved), float32, bfloat16 or float16.", rich_help_panel=_MODEL),
+]
+System = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="System prompt, read with the document."),
+]
+OnOverflow = Annotated[
+    Overflow,
+    typer.Option(
+        metavar="ACTION",
+        help="For a document longer than the model's window: error, keep_start or keep_end.",
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        help=f"Most training steps (default: {_RECIPE.steps}).", rich_help_panel=_ADAPTING
+    ),
+]
+LearningRate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NUMBER",
+        help="Default: auto, which tries several and keeps the best.",
+        rich_help_panel=_ADAPTING,
+    ),
+]
+Supervision = Annotated[
+    SupervisionName | None,
+    typer.Option(
+        metavar="METHOD",
+        help="On what to train: cloze, recurrence or random_span "
+        f"(default: {_RECIPE.supervision}).",
+        rich_help_panel=_ADAPTING,
+    ),
+]
+Parametrize = Annotated[
+    Parametrization | None,
+    typer.Option(
+        "--parametrization",
+        metavar="lora|full",
+        help="A low-rank change of the query weights, or all of them "
+        f"(default: {_RECIPE.parametrization}).",
+        rich_help_panel=_ADAPTING,
+    ),
+]
+Store = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Where adapters are kept. Default: $TTT_HOME, or your cache folder.",
+        rich_help_panel=_ADAPTING,
+    ),
+]
+NoAdapt = Annotated[
+    bool,
+    typer.Option("--no-adapt", help="Answer in-context only.", rich_help_panel=_ADAPTING),
+]
+NoGate = Annotated[
+    bool,
+    typer.Option(
+        "--no-gate",
+        help="Adapt even where held-out text shows no gain.",
+        rich_help_panel=_ADAPTING,
+    ),
+]
+MaxNewTokens = Annotated[
+    int | None,
+    typer.Option(help="Most tokens of an answer.", show_default="256", rich_help_panel=_ANSWERING),
+]
+Temperature = Annotated[float, typer.Option(help="0 is deterministic.", rich_help_panel=_ANSWERING)]
+SamplingSeed = Annotated[
+    int | None,
+    typer.Option("--seed", help="Makes sampling repeatable.", rich_help_panel=_ANSWERING),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")
+]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Which model, how it reads, and how it is adapted."""
+
+    model: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    system: str | None = None
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    adaptation: AdaptationConfig | None = field(default_factory=AdaptationConfig)
+    """None: answer in-context."""
+    store: Path | None = None
+
+
+def adaptation_config(
+    *,
+    steps: int | None,
+    learning_rate: str | None,
+    supervision: SupervisionName | None,
+    parametrization: Parametrization | None,
+    no_gate: bool,
+) -> AdaptationConfig:
+    """Make a recipe of what was given; what was not keeps the core's defaults."""
+    given: dict[str, Any] = {
+        "steps": steps,
+        "learning_rate": None if learning_rate is None else _rate(learning_rate),
+        "supervision": supervision,
+        "parametrization": parametrization,
+        "gate": False if no_gate else None,
+    }
+    return AdaptationConfig(**{name: value for name, value in given.items() if value is not None})
+
+
+def generation_config(
+    *, max_new_tokens: int | None, temperature: float, seed: int | None
+) -> GenerationConfig:
+    """Say how to decode."""
+    return GenerationConfig(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+
+
+def _rate(text: str) -> float | str:
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageProblem(f"--learning-rate is 'auto' or a number, not {text!r}") from None

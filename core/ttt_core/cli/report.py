@@ -1,0 +1,135 @@
+"""What was done to a document: for a person and for a script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ttt_core import AdaptedDocument
+    from ttt_core.generate import Answer
+    from ttt_core.report import AdaptationReport
+
+_DECISIONS = {"adapted": "adapted", "kept_base": "kept the base model"}
+
+
+def summary(adapted: AdaptedDocument) -> str:
+    """Say in one line what was read and learned."""
+    read = f"read {len(adapted.prefix):,} tokens in {_seconds(adapted.seconds['prefill'])}"
+    report = adapted.report
+    if report is None:
+        return f"{read}; answering in-context, without adapting"
+    decision = _DECISIONS[report.decision]
+    if adapted.source == "store":
+        return f"{read}; {decision} earlier, found in the store"
+    took = _seconds(adapted.seconds["adaptation"])
+    return f"{read}; {decision} in {took}: {'; '.join(report.reasons)}"
+
+
+def figures(answer: Answer) -> str:
+    """Say in one line what an answer cost."""
+    usage = answer.usage
+    queries = "adapted" if answer.adapted else "base"
+    return (
+        f"{_seconds(answer.timing.total)}, {usage.computed_tokens:,} tokens computed, "
+        f"{usage.cached_tokens:,} reused, {queries} queries"
+    )
+
+
+def report_table(adapted: AdaptedDocument) -> Table:
+    """Lay out the report of an adaptation, one fact a line."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    if adapted.report:
+        for name, value in _facts(adapted, adapted.report):
+            table.add_row(name, value)
+    return table
+
+
+def document_json(names: Sequence[str], adapted: AdaptedDocument) -> dict[str, Any]:
+    """What was read and learned, for a script."""
+    report = adapted.report
+    return {
+        "documents": list(names),
+        "sha256": adapted.document_hash,
+        "document_tokens": len(adapted.prefix),
+        "dropped_tokens": adapted.dropped_tokens,
+        "source": adapted.source,
+        "seconds": adapted.seconds,
+        "key": adapted.key,
+        # By way of pydantic's own JSON, which writes null for what is not finite.
+        "report": json.loads(report.model_dump_json()) if report else None,
+    }
+
+
+def answer_json(question: str, answer: Answer) -> dict[str, Any]:
+    """One answer, for a script."""
+    usage = answer.usage
+    return {
+        "question": question,
+        "answer": answer.text,
+        "finish_reason": answer.finish_reason,
+        "adapted": answer.adapted,
+        "usage": {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "computed_tokens": usage.computed_tokens,
+        },
+        "seconds": {"first_token": answer.timing.first_token, "total": answer.timing.total},
+    }
+
+
+def _facts(adapted: AdaptedDocument, report: AdaptationReport) -> Iterator[tuple[str, str]]:
+    found = " (made earlier, found in the store)" if adapted.source == "store" else ""
+    yield "decision", f"[bold]{_DECISIONS[report.decision]}[/]{found}"
+    yield "reasons", "\n".join(report.reasons)
+    if report.probe:
+        probe = report.probe
+        yield (
+            "held-out loss",
+            f"{probe.before:.3f} before, {probe.after:.3f} after ({probe.clozes} clozes, "
+            f"p = {probe.p_value:.2g})",
+        )
+        yield (
+            "continued exactly",
+            f"{probe.right_before:.0%} before, {probe.right_after:.0%} after "
+            f"(p = {probe.right_p_value:.2g})",
+        )
+    yield "learning rates", _rates(report)
+    if report.steps_run:
+        yield "steps", f"{report.steps} kept, {report.steps_run} computed, trials included"
+    yield "seconds", _stages(adapted, report)
+    if report.drift is not None:
+        yield "drift", f"{report.drift:.3f} nats per token on generic questions"
+    yield (
+        "compute",
+        f"{report.flops:.2g} FLOPs, as much as {report.thinking_tokens:,} thinking tokens",
+    )
+    yield "document", f"{report.document_tokens:,} tokens, {report.supervision} supervision"
+    yield "weights", report.parametrization
+
+
+def _rates(report: AdaptationReport) -> str:
+    """Every rate that was tried, with its gain, and which one won."""
+    if not report.trials:
+        return f"{report.learning_rate:g}" if report.learning_rate is not None else "none tried"
+    lines = []
+    for trial in report.trials:
+        gain = "loss not finite" if trial.gain is None else f"{trial.gain:+.3f}"
+        chosen = "  chosen" if trial.learning_rate == report.learning_rate else ""
+        lines.append(f"{trial.learning_rate:<7g} {gain}{chosen}")
+    return "\n".join(lines)
+
+
+def _stages(adapted: AdaptedDocument, report: AdaptationReport) -> str:
+    stages = {"prefill": adapted.seconds["prefill"], **report.seconds}
+    return ", ".join(f"{name} {seconds:.1f}" for name, seconds in stages.items())
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"

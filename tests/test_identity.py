@@ -1,0 +1,191 @@
+"""What an adapter belongs to: any change of model, tokenizer, prefix or recipe is another key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from ttt_core import AdaptationConfig, TTTEngine
+from ttt_core.identity import adapter_key, tokenizer_fingerprint, weights_fingerprint
+
+Make = Callable[..., PreTrainedModel]
+MakeTokenizer = Callable[..., PreTrainedTokenizerFast]
+
+CHANGES: dict[str, Any] = {
+    "parametrization": "full",
+    "r": 8,
+    "lora_alpha": 8,
+    "supervision": "recurrence",
+    "steps": 7,
+    "span_length": 7,
+    "clozes_per_step": 7,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.5,
+    "max_grad_norm": 0.5,
+    "gate": False,
+    "significance": 0.01,
+    "early_stopping": False,
+    "held_out": 7,
+    "max_drift": 0.5,
+    "seed": 1,
+}
+
+
+def key(**changes: Any) -> str:
+    own = {"base": "b", "tokenizer": "t", "prefix_ids": (1, 2, 3), "config": AdaptationConfig()}
+    return adapter_key(**{**own, **changes})
+
+
+@cache
+def small_model() -> PreTrainedModel:
+    """One tiny Llama for all examples; each puts back what it changes."""
+    config = LlamaConfig(
+        vocab_size=20,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+@given(data=st.data())
+def test_every_bit_of_every_weight_counts(data: st.DataObject) -> None:
+    model = small_model()
+    before = weights_fingerprint(model)
+    state = dict(model.named_parameters())
+    name = data.draw(st.sampled_from(sorted(state)))
+    words = state[name].detach().view(-1).view(torch.int32)
+    at = data.draw(st.integers(0, len(words) - 1))
+    bit = data.draw(st.integers(0, 31))
+    mask = torch.tensor(1 << bit if bit < 31 else -(1 << 31), dtype=torch.int32)
+    words[at] ^= mask
+    try:
+        assert weights_fingerprint(model) != before
+    finally:
+        words[at] ^= mask
+    assert weights_fingerprint(model) == before
+
+
+@given(data=st.data())
+def test_order_of_rows_and_columns_counts(data: st.DataObject) -> None:
+    model = small_model()
+    before = weights_fingerprint(model)
+    weight = model.get_submodule("model.layers.0.mlp.up_proj").weight
+    dim, i = data.draw(st.integers(0, 1)), data.draw(st.integers(0, 7))
+    j = data.draw(st.integers(0, 7).filter(lambda j: j != i))
+    order = list(range(8))
+    order[i], order[j] = j, i
+    original = weight.data.clone()
+    weight.data = original.index_select(dim, torch.tensor(order))
+    try:
+        assert weights_fingerprint(model) != before
+    finally:
+        weight.data = original
+
+
+def test_exchanged_tensors_count(make_model: Make) -> None:
+    model = make_model("llama")
+    before = weights_fingerprint(model)
+    mlp = model.get_submodule("model.layers.0.mlp")
+    mlp.up_proj, mlp.gate_proj = mlp.gate_proj, mlp.up_proj
+    assert weights_fingerprint(model) != before
+
+
+def test_equal_across_save_and_load(any_model: PreTrainedModel, tmp_path: Path) -> None:
+    """Else what was learned in one process would never be found by the next."""
+    before = weights_fingerprint(any_model)
+    any_model.save_pretrained(tmp_path)
+    once = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert weights_fingerprint(once) == weights_fingerprint(any_model) == before
+    again = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
+    assert weights_fingerprint(again) == before
+
+
+def test_dtypes_are_different_models(make_model: Make) -> None:
+    """Also where the bits are the same, as for zeros."""
+    found = set()
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        model = make_model("llama").to(dtype)
+        for parameter in model.parameters():
+            parameter.data.zero_()
+        found.add(weights_fingerprint(model))
+    assert len(found) == 3
+
+
+def test_configuration_counts(make_model: Make) -> None:
+    """The same weights with another rotation are another model."""
+    plain = make_model("llama")
+    other = make_model("llama", rope_parameters={"rope_type": "default", "rope_theta": 5e5})
+    assert all(
+        torch.equal(a, b) for a, b in zip(plain.parameters(), other.parameters(), strict=True)
+    )
+    assert weights_fingerprint(plain) != weights_fingerprint(other)
+
+
+def test_key_is_a_file_name() -> None:
+    assert len(key()) == 64
+    assert set(key()) <= set("0123456789abcdef")
+    assert key() == key()
+
+
+def test_every_field_of_the_recipe_is_tried() -> None:
+    assert CHANGES.keys() == AdaptationConfig.model_fields.keys()
+    assert all(getattr(AdaptationConfig(), name) != value for name, value in CHANGES.items())
+
+
+def test_every_change_is_another_key() -> None:
+    changed = [key(config=AdaptationConfig(**{name: value})) for name, value in CHANGES.items()]
+    others = [{"base": "B"}, {"tokenizer": "T"}, {"prefix_ids": (1, 2)}, {"prefix_ids": (1, 3, 2)}]
+    keys = [key(), *changed, *(key(**other) for other in others)]
+    assert len(set(keys)) == len(keys)
+
+
+@given(st.lists(st.integers(0, 2**40), max_size=5), st.lists(st.integers(0, 2**40), max_size=5))
+def test_keys_are_equal_exactly_when_the_prefix_is(left: list[int], right: list[int]) -> None:
+    assert (key(prefix_ids=left) == key(prefix_ids=tuple(right))) == (left == right)
+
+
+def test_tokenizer_and_template_count(make_tokenizer: MakeTokenizer) -> None:
+    tokenizer, more = make_tokenizer(), make_tokenizer()
+    more.add_tokens(["extra"])
+    found = {
+        tokenizer_fingerprint(tokenizer, "a"),
+        tokenizer_fingerprint(tokenizer, "b"),
+        tokenizer_fingerprint(more, "a"),
+    }
+    assert len(found) == 3
+    assert tokenizer_fingerprint(make_tokenizer(), "a") in found
+
+
+THINKING = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "<|im_start|>assistant\n{% if not enable_thinking %}<think></think>{% endif %}"
+)
+
+
+def test_template_variables_that_change_what_is_trained_count(
+    model: PreTrainedModel, make_tokenizer: MakeTokenizer, tmp_path: Path
+) -> None:
+    """The prefix is the same, but clozes are trained behind another assistant start."""
+    keys = set()
+    for thinking in (False, True):
+        options = {"enable_thinking": thinking}
+        tokenizer = make_tokenizer(THINKING)
+        with TTTEngine(model, tokenizer, store=tmp_path, template_kwargs=options) as engine:
+            keys.add(engine.adapt("some words", config=AdaptationConfig(steps=0)).key)
+    assert len(keys) == 2

@@ -111,7 +111,8 @@ def _compare(
     engine: TTTEngine, adapted: AdaptedDocument, questions: tuple[Question, ...]
 ) -> Comparison:
     read = len(adapted.prefix)
-    trained = adapted.report.positions if adapted.report and adapted.source == "trained" else 0
+    report = adapted.report if adapted.source == "trained" else None
+    trained = report.positions + report.probed_tokens if report else 0
     with console.Bars() as bars:
         ask = partial(_ask_all, engine, questions, bars)
         in_context = ask("asking in-context", adapted.without_adapter(), read)

@@ -19,7 +19,7 @@ CORE = ROOT / "core" / "ttt_core"
 INTEGRATIONS = ("langchain_ttt", "llamaindex_ttt")
 
 LAYERS = [
-    {"errors", "config", "progress"},
+    {"errors", "config", "progress", "flights"},
     {
         "document",
         "literal",
@@ -32,7 +32,7 @@ LAYERS = [
         "sandbox",
     },
     {"prefill", "adapter", "supervision", "packed", "attention", "runtime", "sampling", "loading"},
-    {"drift", "adapted"},
+    {"drift", "adapted", "loaded"},
     {"probe", "train", "store", "generate"},
     {"engine"},
     {"sharing"},

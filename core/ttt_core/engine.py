@@ -10,16 +10,14 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ttt_core import identity
 from ttt_core.adapted import AdaptedDocument, Source
 from ttt_core.adapter import QueryAdapter
-from ttt_core.chat import NO_PREFIX, ChatFormat, Message, PromptPrefix, as_messages
+from ttt_core.chat import NO_PREFIX, Message, PromptPrefix, as_messages
 from ttt_core.config import AdaptationConfig, GenerationConfig, RuntimeConfig
 from ttt_core.document import Document, Documents, as_document
 from ttt_core.drift import GENERIC_QUESTIONS
@@ -28,12 +26,13 @@ from ttt_core.errors import (
     PromptTooLongError,
     ReleasedError,
 )
+from ttt_core.flights import SingleFlight
 from ttt_core.generate import Answer, AnswerStream, Request, Row, decode_rows
+from ttt_core.loaded import LoadedModel
 from ttt_core.loading import default_model, load
 from ttt_core.prefill import EMPTY_PREFIX, FrozenPrefix, prefill
 from ttt_core.progress import Progress, ProgressCallback, ignore_progress
 from ttt_core.report import AdaptationReport
-from ttt_core.runtime import Runtime
 from ttt_core.store import AdapterStore, StoredAdapter
 from ttt_core.supervision import TokenizedDocument
 from ttt_core.train import Task, adapt_queries
@@ -42,36 +41,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _DEFAULT_ANSWER = 256
-
-
-class _Loaded:
-    """A model with everything derived from it."""
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        template_kwargs: dict[str, Any] | None,
-    ) -> None:
-        self.runtime = Runtime(model)
-        self.tokenizer = tokenizer
-        self.chat = ChatFormat(tokenizer, template_kwargs)
-        self.eos_token_ids = _eos_token_ids(model, tokenizer)
-
-    def key(self, prompt: PromptPrefix, config: AdaptationConfig) -> str:
-        """Identity of the adapter for `prompt` and `config`."""
-        base, tokenizer = self._identity
-        return identity.adapter_key(
-            base=base, tokenizer=tokenizer, prefix_ids=prompt.input_ids, config=config
-        )
-
-    @cached_property
-    def _identity(self) -> tuple[str, str]:
-        # Reading every weight takes seconds for large models, so only those who adapt pay.
-        return (
-            identity.weights_fingerprint(self.runtime.model),
-            identity.tokenizer_fingerprint(self.tokenizer, self.chat.identity),
-        )
 
 
 class TTTEngine:
@@ -302,7 +271,7 @@ class TTTEngine:
         self.close()
 
     _store: AdapterStore
-    _model: _Loaded | None
+    _model: LoadedModel | None
     _loading: threading.Lock
 
     def _configure(
@@ -322,16 +291,16 @@ class TTTEngine:
         self._closed = False
         self._loading = threading.Lock()
         self._lock = threading.Lock()
-        self._flights: dict[str, tuple[threading.Lock, int]] = {}
+        self._single_flight = SingleFlight()
         self._documents: OrderedDict[str, AdaptedDocument] = OrderedDict()
         self._encoded: OrderedDict[
             tuple[str, str | None, str | None], tuple[PromptPrefix, Document, int]
         ] = OrderedDict()
 
-    def _loaded(self) -> _Loaded:
+    def _loaded(self) -> LoadedModel:
         with self._loading:
             if self._model is None:
-                self._model = _Loaded(*self._loader(), self._template_kwargs)
+                self._model = LoadedModel(*self._loader(), self._template_kwargs)
             return self._model
 
     def _load(self, on_progress: ProgressCallback) -> None:
@@ -457,21 +426,6 @@ class TTTEngine:
             )
         return wanted or min(_DEFAULT_ANSWER, room)
 
-    @contextmanager
-    def _single_flight(self, key: str) -> Iterator[None]:
-        """Let one thread at a time work on `key`; the others then find its result."""
-        with self._lock:
-            lock, users = self._flights.get(key, (threading.Lock(), 0))
-            self._flights[key] = (lock, users + 1)
-        try:
-            with lock:
-                yield
-        finally:
-            with self._lock:
-                lock, users = self._flights.pop(key)
-                if users > 1:
-                    self._flights[key] = (lock, users - 1)
-
     def _recall(self, key: str) -> AdaptedDocument | None:
         with self._lock:
             held = self._documents.get(key)
@@ -488,13 +442,6 @@ class TTTEngine:
             self._documents[adapted.key] = adapted
             while len(self._documents) > self._runtime_config.max_documents:
                 self._documents.popitem(last=False)
-
-
-def _eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    generation = getattr(model, "generation_config", None)
-    configured = getattr(generation, "eos_token_id", None)
-    ids = configured if isinstance(configured, list) else [configured]
-    return frozenset(token for token in (*ids, tokenizer.eos_token_id) if token is not None)
 
 
 def _closed_loader() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -99,8 +99,8 @@ def score_clozes(
     return ClozeScores(torch.cat(losses), torch.cat(right))
 
 
-def _sign_test(*, better: int, worse: int) -> float:
-    """Probability of at least `better` heads in better + worse throws of a fair coin."""
+def sign_test(*, better: int, worse: int) -> float:
+    """Return the probability of at least `better` heads in better + worse fair throws."""
     throws = better + worse
     tail = sum(math.comb(throws, heads) for heads in range(better, throws + 1))
     return float(tail / 2**throws)
@@ -117,7 +117,7 @@ def paired_test(before: ClozeScores, after: ClozeScores) -> ProbeResult:
         after=after.losses.mean().item(),
         right_before=before.right.mean().item(),
         right_after=after.right.mean().item(),
-        right_p_value=_sign_test(
+        right_p_value=sign_test(
             better=int((after.right > before.right).sum()),
             worse=int((after.right < before.right).sum()),
         ),

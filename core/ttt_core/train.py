@@ -28,6 +28,7 @@ from ttt_core.probe import (
     hold_out,
     paired_test,
     score_clozes,
+    sign_test,
 )
 from ttt_core.progress import Progress, ProgressCallback, Stage, ignore_progress
 from ttt_core.report import AdaptationReport, LearningRateTrial, ProbeResult
@@ -174,6 +175,7 @@ class _Adaptation:
         self._costs = _Costs()
         self._held_out = hold_out(task.document, task.config)
         self._trials: list[LearningRateTrial] = []
+        self._before: ClozeScores | None = None  # The base's scores, for the decision.
 
     def run(self) -> tuple[QueryAdapter | None, AdaptationReport]:
         config = self._config
@@ -188,6 +190,8 @@ class _Adaptation:
                 f"only {len(self._held_out.deciding)} held-out clozes, fewer than the {FEWEST} "
                 f"needed to judge; the rule is to keep the base then (gate=False overrides)"
             )
+        if config.gate and (reason := self._nothing_to_mend()):
+            return self._keep_base(reason)
         run = self._tune()
         if run is None:
             return self._keep_base("the loss was not finite at any learning rate")
@@ -209,6 +213,19 @@ class _Adaptation:
             self._task.document, held_out=self._held_out.passages, config=self._config
         )
         return next(batches, None) is not None
+
+    def _nothing_to_mend(self) -> str | None:
+        """Say so if the base is right too often for any training to show a gain."""
+        with self._costs.stage("probe"):
+            before = self._score(self._held_out.deciding, None)
+        self._before = before
+        wrong = int((before.right == 0).sum())
+        if sign_test(better=wrong, worse=0) < self._config.significance:
+            return None
+        return (
+            f"the base continues {before.right.mean():.0%} of {len(before.right)} held-out clozes "
+            f"exactly: too few are left for a significant gain, so nothing was trained"
+        )
 
     def _tune(self) -> _Run | None:
         """Start training at each learning rate, and return the run that did best."""
@@ -276,11 +293,12 @@ class _Adaptation:
             f"p = {probe.right_p_value:.3g}"
         )
         level = f"not significant at {config.significance:g}"
-        if probe.p_value >= config.significance:
+        # "not <" and not ">=": a comparison with NaN must never adapt.
+        if not probe.p_value < config.significance:
             return (gain, level), False
-        if probe.right_p_value >= config.significance:
+        if not probe.right_p_value < config.significance:
             return (gain, right, level), False
-        if drift > config.max_drift:
+        if not drift <= config.max_drift:
             limit = f"drift {drift:.2f} nats per token is above max_drift={config.max_drift:g}"
             return (gain, right, limit), False
         return (gain, right), True
@@ -289,11 +307,10 @@ class _Adaptation:
         clozes = self._held_out.deciding
         if len(clozes) < 2:
             return None
-        total = 2 * len(clozes)
-        before = self._score(clozes, None)
-        self._on_progress(Progress("probe", len(clozes), total))
+        self._on_progress(Progress("probe", 0, len(clozes)))
+        before = self._before or self._score(clozes, None)
         after = self._score(clozes, adapter)
-        self._on_progress(Progress("probe", total, total))
+        self._on_progress(Progress("probe", len(clozes), len(clozes)))
         return paired_test(before, after)
 
     def _advance(self, run: _Run, steps: int, stage: Stage, done: int, total: int) -> None:

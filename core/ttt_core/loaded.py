@@ -1,0 +1,51 @@
+"""A loaded model with everything derived from it: what the engine works with."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ttt_core import identity
+from ttt_core.chat import ChatFormat, PromptPrefix
+from ttt_core.config import AdaptationConfig
+from ttt_core.runtime import Runtime
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class LoadedModel:
+    """One model, its runtime, its chat format and its identity."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        template_kwargs: dict[str, Any] | None,
+    ) -> None:
+        self.runtime = Runtime(model)
+        self.tokenizer = tokenizer
+        self.chat = ChatFormat(tokenizer, template_kwargs)
+        self.eos_token_ids = _eos_token_ids(model, tokenizer)
+
+    def key(self, prompt: PromptPrefix, config: AdaptationConfig) -> str:
+        """Identity of the adapter for `prompt` and `config`."""
+        base, tokenizer = self._identity
+        return identity.adapter_key(
+            base=base, tokenizer=tokenizer, prefix_ids=prompt.input_ids, config=config
+        )
+
+    @cached_property
+    def _identity(self) -> tuple[str, str]:
+        # Reading every weight takes seconds for large models, so only those who adapt pay.
+        return (
+            identity.weights_fingerprint(self.runtime.model),
+            identity.tokenizer_fingerprint(self.tokenizer, self.chat.identity),
+        )
+
+
+def _eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    generation = getattr(model, "generation_config", None)
+    configured = getattr(generation, "eos_token_id", None)
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(token for token in (*ids, tokenizer.eos_token_id) if token is not None)

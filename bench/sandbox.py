@@ -1,7 +1,7 @@
 """Does adaptation help the bundled model, and where? Prints the table that the README quotes.
 
-    python -m bench.sandbox                       all lengths, LoRA, every supervision
-    python -m bench.sandbox --lines 1024 --parametrization full
+    python -m bench.sandbox                       all lengths, every arm (an hour on 2 cores)
+    python -m bench.sandbox --lines 1024 --parametrization lora
 
 Every arm runs the default pipeline (learning rate by trial, early stopping, gate) and differs from
 the others in one setting only. Documents are generated from seeds that nothing was tuned on.
@@ -54,7 +54,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--documents", type=int, default=8)
     parser.add_argument("--questions", type=int, default=32)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
-    parser.add_argument("--parametrization", nargs="+", default=["lora"], choices=["lora", "full"])
+    parser.add_argument(
+        "--parametrization", nargs="+", default=["lora", "full"], choices=["lora", "full"]
+    )
     parser.add_argument("--output", type=Path, default=Path("results/sandbox.jsonl"))
     return parser.parse_args()
 

@@ -15,7 +15,7 @@ from langchain_core.messages import (
 )
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 
-from ttt_core import ConfigError, Document
+from ttt_core import ConfigError, Document, integration
 
 if TYPE_CHECKING:
     from ttt_core.chat import Message
@@ -36,21 +36,13 @@ def to_documents(documents: DocumentLike | Sequence[DocumentLike]) -> tuple[Docu
     Raises:
         DocumentError: A document is empty.
     """
-    if isinstance(documents, str | LangChainDocument | Document):
-        return (_to_document(documents),)
-    return tuple(_to_document(part) for part in documents)
-
-
-def _to_document(document: DocumentLike) -> Document:
-    if isinstance(document, Document):
-        return document
-    if isinstance(document, str):
-        return Document.of(document)
-    if isinstance(document, LangChainDocument):
-        return Document.of(document.page_content)
-    raise ConfigError(
-        f"expected documents as str or langchain_core Document, found {type(document).__name__}"
+    return integration.to_documents(
+        documents, text_of=_document_text, expected="str or langchain_core Document"
     )
+
+
+def _document_text(document: object) -> str | None:
+    return document.page_content if isinstance(document, LangChainDocument) else None
 
 
 def to_messages(messages: Sequence[BaseMessage]) -> list[Message]:

@@ -19,27 +19,14 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.llm import LLM
-from pydantic import ConfigDict, Field, field_validator, model_validator
 from typing_extensions import Self
 
 from llamaindex_ttt.messages import DocumentLike, Piece, figures, to_documents, to_messages
-from ttt_core import Document, GenerationConfig
-from ttt_core.document import as_document
-from ttt_core.integration import (
-    Reply,
-    check_texts,
-    decoding_options,
-    document_ids,
-    in_thread,
-    settle_model,
-)
+from ttt_core.integration import EngineOptions, in_thread
 from ttt_core.progress import ProgressCallback, ignore_progress
 
 if TYPE_CHECKING:
-    from ttt_core import AdaptedDocument, TTTEngine
     from ttt_core.chat import Message
-else:
-    TTTEngine = Any  # Pydantic asks for the name at run time; the class itself imports torch.
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,7 +36,7 @@ _chat_events = cast("Callable[[F], F]", llm_chat_callback())
 _completion_events = cast("Callable[[F], F]", llm_completion_callback())
 
 
-class TTTLLM(LLM):
+class TTTLLM(EngineOptions[DocumentLike], LLM):
     """A local LLM that reads documents once and adapts to them.
 
     Constructing one is free: weights load at the first call and are shared by all objects of the
@@ -62,53 +49,22 @@ class TTTLLM(LLM):
         >>> doc_llm.complete("What did the auditor object to?").text
     """
 
-    model: str = ""
-    """A local folder or a Hub id; None: `$TTT_MODEL`, or the bundled model."""
-    revision: str | None = None
-    """Branch, tag or commit on the Hub."""
-    dtype: str = "auto"
-    device: str = "auto"
-    engine: TTTEngine | None = Field(default=None, exclude=True, repr=False)
-    """A ready engine to use instead of loading `model`."""
     context_window: int | None = None
     """Tokens to plan with; None: the model's window. Documents are subtracted either way."""
-    temperature: float = 0.0
-    """0 decodes greedily."""
-    max_tokens: int | None = None
-    """Most answer tokens; None: 256, or what the window still holds if that is less."""
-    stop: list[str] | None = None
-    """Strings that end the answer; they are not part of it."""
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    seed: int | None = None
-    documents: tuple[Document, ...] = Field(default=(), exclude=True, repr=False)
-    """What every question is about. Never serialised, logged or sent to callbacks."""
-    document_ids: tuple[str, ...] = ()
-    """Content hashes of `documents`."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    _to_documents = staticmethod(to_documents)
 
-    @model_validator(mode="before")
     @classmethod
-    def _check_arguments(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _drops(cls, name: str, value: Any) -> bool:
         # LlamaIndex itself passes callback_manager=None in places, and pydantic refuses it.
-        return settle_model(
-            {k: v for k, v in values.items() if (k, v) != ("callback_manager", None)}
-        )
+        return name == "callback_manager" and value is None
 
-    @field_validator("documents", mode="before")
-    @classmethod
-    def _translate_documents(cls, documents: Any) -> tuple[Document, ...]:
-        return to_documents(() if documents is None else documents)
+    def _default_system(self) -> str | None:
+        return self.system_prompt
 
-    @model_validator(mode="after")
-    def _check_and_identify(self) -> Self:
-        GenerationConfig(**decoding_options(self, {}))
-        if self.documents:
-            self.document_ids = document_ids(self.documents)
-        return self
+    def _kept_by_copies(self) -> Iterable[str]:
+        # Unset ones too: handlers are added to the default callback manager.
+        return type(self).model_fields
 
     @classmethod
     def class_name(cls) -> str:
@@ -139,41 +95,7 @@ class TTTLLM(LLM):
         Raises:
             DocumentError: There is no document, or one is empty.
         """
-        translated = to_documents(documents)
-        as_document(translated)  # Checks: an empty list must not turn documents off.
-        return self.model_copy(update={"documents": translated})
-
-    def adapt(
-        self,
-        documents: DocumentLike | Sequence[DocumentLike] | None = None,
-        *,
-        system: str | None = None,
-        on_progress: ProgressCallback = ignore_progress,
-    ) -> AdaptedDocument:
-        """Read documents and adapt to them now, so that the first question need not wait.
-
-        Args:
-            documents: None: the instance's own.
-            system: The system message that questions will come with, if not `system_prompt`;
-                it is read along.
-            on_progress: Called along the way; an exception it raises cancels.
-        """
-        chosen = self.documents if documents is None else to_documents(documents)
-        check_texts(chosen, self.document_ids)
-        system = self.system_prompt if system is None else system
-        return self._engine().adapt(chosen, system=system, on_progress=on_progress)
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy with changes, validated, so that `document_ids` stay those of the documents.
-
-        All values are immutable or meant to be shared, so that `deep` makes no difference.
-        """
-        own = {name: getattr(self, name) for name in type(self).model_fields}
-        return type(self)(**{**own, **(update or {})})
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        """Copy all but the engine."""
-        return self.model_copy()
+        return self._about(documents)
 
     def __getstate__(self) -> dict[Any, Any]:
         """Leave a ready engine behind: LlamaIndex pickles every attribute just to try."""
@@ -237,19 +159,10 @@ class TTTLLM(LLM):
             prompt = self.completion_to_prompt(prompt)
         return [{"role": "user", "content": prompt}]
 
-    def _engine(self) -> TTTEngine:
-        if self.engine is not None:
-            return self.engine
-        from ttt_core import shared_engine
-
-        return shared_engine(
-            self.model, revision=self.revision, dtype=self.dtype, device=self.device
-        )
-
     def _pieces(
         self, messages: Sequence[Message], call: Mapping[str, Any]
     ) -> Generator[Piece, None, None]:
-        return self._work(messages, decoding_options(self, call))
+        return self._work(messages, self._decoding(call))
 
     async def _alast(self, messages: Sequence[Message], call: Mapping[str, Any]) -> Piece:
         async with aclosing(self._apieces(messages, call)) as pieces:
@@ -260,7 +173,7 @@ class TTTLLM(LLM):
     def _apieces(
         self, messages: Sequence[Message], call: Mapping[str, Any]
     ) -> AsyncGenerator[Piece, None]:
-        options = decoding_options(self, call)
+        options = self._decoding(call)
         return in_thread(lambda progress: self._work(messages, options, progress))
 
     def _work(
@@ -269,14 +182,7 @@ class TTTLLM(LLM):
         options: Mapping[str, Any],
         on_progress: ProgressCallback = ignore_progress,
     ) -> Generator[Piece, None, None]:
-        check_texts(self.documents, self.document_ids)
-        reply = Reply(
-            self._engine(),
-            messages,
-            documents=self.documents,
-            options=options,
-            on_progress=on_progress,
-        )
+        reply = self._reply(messages, options, on_progress)
         text = ""
         with closing(reply.deltas()) as deltas:
             for delta in deltas:

@@ -14,7 +14,7 @@ from llama_index.core.llms import (
 )
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 
-from ttt_core import ConfigError, Document
+from ttt_core import ConfigError, Document, integration
 
 if TYPE_CHECKING:
     from ttt_core.chat import Message
@@ -38,21 +38,15 @@ def to_documents(documents: DocumentLike | Sequence[DocumentLike]) -> tuple[Docu
     Raises:
         DocumentError: A document is empty.
     """
-    if isinstance(documents, str | BaseNode | NodeWithScore | Document):
-        return (_to_document(documents),)
-    return tuple(_to_document(part) for part in documents)
-
-
-def _to_document(document: DocumentLike) -> Document:
-    if isinstance(document, Document):
-        return document
-    if isinstance(document, str):
-        return Document.of(document)
-    if isinstance(document, BaseNode | NodeWithScore):
-        return Document.of(document.get_content(metadata_mode=MetadataMode.NONE))
-    raise ConfigError(
-        f"expected documents as str, Document or node, found {type(document).__name__}"
+    return integration.to_documents(
+        documents, text_of=_document_text, expected="str, Document or node"
     )
+
+
+def _document_text(document: object) -> str | None:
+    if isinstance(document, BaseNode | NodeWithScore):
+        return document.get_content(metadata_mode=MetadataMode.NONE)
+    return None
 
 
 def to_messages(messages: Sequence[ChatMessage]) -> list[Message]:

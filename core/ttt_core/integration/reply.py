@@ -1,12 +1,8 @@
-"""What both integrations need: one answer about documents, in a thread or beside an event loop.
-
-Knows no framework.
-"""
+"""One answer about documents, in a thread or beside an event loop."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -14,26 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ttt_core.chat import Message, split_system
 from ttt_core.document import Document
-from ttt_core.errors import ConfigError, DocumentError
-from ttt_core.loading import default_model
 from ttt_core.progress import Progress, ProgressCallback, ignore_progress
 
 if TYPE_CHECKING:
     from ttt_core import AdaptedDocument, Answer, AnswerStream, TTTEngine
 
 T = TypeVar("T")
-
-OPTIONS = (
-    "temperature",
-    "max_tokens",
-    "stop",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "seed",
-)
-"""Decoding options of an instance and of a call, under the names that both frameworks use."""
 
 _END: Any = object()
 
@@ -92,51 +74,6 @@ class Reply:
                 "answer": answer.timing.total,
             },
         }
-
-
-def settle_model(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Give constructor arguments a model name: the one given, the engine's, or the default."""
-    model, engine = values.get("model"), values.get("engine")
-    if model is None and engine is not None:
-        # In-memory weights have no name; cached and traced answers must still be told apart.
-        model = f"{type(engine).__name__}-{id(engine):x}"
-    elif model is None:
-        model = default_model()
-    return {**values, "model": os.fspath(model)}
-
-
-def decoding_options(own: object, call: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge the options of an instance with those of a call, in the engine's names.
-
-    Raises:
-        ConfigError: An option that does not exist.
-    """
-    given = {name: value for name, value in call.items() if value is not None}
-    for name in sorted(given.keys() - set(OPTIONS)):
-        raise ConfigError(f"unknown option {name!r}; a call takes: {', '.join(OPTIONS)}")
-    merged = {**{name: getattr(own, name) for name in OPTIONS}, **given}
-    merged["max_new_tokens"] = merged.pop("max_tokens")
-    return {name: value for name, value in merged.items() if value is not None}
-
-
-def document_ids(documents: Sequence[Document]) -> tuple[str, ...]:
-    """Identify documents by what is read of them: several are read with their titles."""
-    if len(documents) == 1:
-        return (documents[0].hash,)
-    return tuple(Document.of(f"{part.title or ''}\n\n{part.text}").hash for part in documents)
-
-
-def check_texts(documents: Sequence[Document], ids: Sequence[str]) -> None:
-    """Refuse to answer without documents that are known by their ids only.
-
-    Raises:
-        DocumentError: The texts are missing.
-    """
-    if ids and not documents:
-        raise DocumentError(
-            f"this object was loaded from a serialised one, which names its {len(ids)} document(s) "
-            f"by content hash but never holds their text; pass the documents again"
-        )
 
 
 async def in_thread(

@@ -179,9 +179,9 @@ def _rows(found: Comparison) -> Iterator[tuple[str, ...]]:
 
 
 def _examples(found: Comparison) -> Group:
-    """Two questions with both answers; one that adapting changed comes first, if there is one."""
-    pairs = list(zip(found.in_context.answers, found.adapted.answers, strict=True))
-    changed = sorted(range(len(pairs)), key=lambda i: pairs[i][0].text == pairs[i][1].text)
+    """Two questions with both answers; those whose verdict adapting changed come first."""
+    verdicts = list(zip(found.in_context.right, found.adapted.right, strict=True))
+    changed = sorted(range(len(verdicts)), key=lambda i: verdicts[i][0] == verdicts[i][1])
     return Group(*(_example(found, index) for index in changed[:2]))
 
 

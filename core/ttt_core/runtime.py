@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,8 @@ class Runtime:
         self.model = model
         self.architecture = inspect_model(model)
         self._queue = _Queue()
+        # Walked once: the tree is as deep as the model, and a turn is as short as one token.
+        self._modules = tuple(model.modules())
 
     @property
     def device(self) -> torch.device:
@@ -45,7 +47,7 @@ class Runtime:
             OutOfMemoryError: The device ran out of memory inside the block.
         """
         binding = nullcontext() if adapter is None else adapter.bound(self.model)
-        with self._queue.turn(), _inference_mode(self.model), binding, _memory_errors():
+        with self._queue.turn(), _inference_mode(self._modules), binding, _memory_errors():
             yield self.model
 
 
@@ -74,9 +76,9 @@ class _Queue:
 
 
 @contextmanager
-def _inference_mode(model: PreTrainedModel) -> Iterator[None]:
+def _inference_mode(modules: Sequence[torch.nn.Module]) -> Iterator[None]:
     """Turn dropout off, and put every module back the way it was."""
-    training = [module for module in model.modules() if module.training]
+    training = [module for module in modules if module.training]
     try:
         for module in training:
             module.training = False

@@ -8,9 +8,11 @@ the true tokens before it, so one forward pass scores all questions.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-from transformers import DynamicCache, PreTrainedTokenizerFast, Qwen3ForCausalLM
+from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
+from ttt_core.packed import IGNORE, PackedBatch, forward_batch
+from ttt_core.prefill import prefill
+from ttt_core.runtime import Runtime
 from ttt_core.sandbox.registry import Registry, make_registry
 from ttt_core.sandbox.tokenizer import IM_END, IM_START
 
@@ -32,13 +34,18 @@ def score(
     model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, registry: Registry
 ) -> Accuracy:
     """Score one registry."""
-    prefix = tokenizer.encode(f"{IM_START}user\n{registry.text}\n\n")
-    tails = [_tail(tokenizer, item.text, item.answer) for item in registry.questions]
-    logits = _forward_packed(model, _prefill(model, prefix), [ids for ids, _ in tails])
-    right = [
-        (row[-answer - 1 : -1].argmax(-1) == torch.tensor(ids[-answer:])).tolist()
-        for row, (ids, answer) in zip(logits, tails, strict=True)
-    ]
+    runtime = Runtime(model)
+    prefix = prefill(runtime, tokenizer.encode(f"{IM_START}user\n{registry.text}\n\n"))
+    pairs = [_tail(tokenizer, item.text, item.answer) for item in registry.questions]
+    batch = PackedBatch.of_tails(
+        [[*asked, *answer[:-1]] for asked, answer in pairs],
+        [[IGNORE] * (len(asked) - 1) + answer for asked, answer in pairs],
+        start=len(prefix),
+    )
+    with runtime.turn() as ready:
+        logits, labels = forward_batch(ready, runtime.architecture, prefix, batch)
+    hits = (logits.argmax(-1) == labels).split([len(answer) for _, answer in pairs])
+    right = [each.tolist() for each in hits]
     return Accuracy(
         joint=_share([all(each) for each in right]),
         key=_share([all(each[:-2]) for each in right]),
@@ -71,34 +78,10 @@ def _share(flags: list[bool]) -> float:
     return sum(flags) / len(flags)
 
 
-def _tail(tokenizer: PreTrainedTokenizerFast, asked: str, answer: str) -> tuple[list[int], int]:
-    """Return the tokens behind the document, and how many of them are the answer."""
-    answer_ids = tokenizer.encode(f"{answer}{IM_END}")
-    asked_ids = tokenizer.encode(f"{asked}{IM_END}\n{IM_START}assistant\n")
-    return asked_ids + answer_ids, len(answer_ids)
-
-
-def _prefill(model: Qwen3ForCausalLM, ids: list[int], chunk: int = 1024) -> DynamicCache:
-    """Read the document in chunks, without logits."""
-    cache = DynamicCache(config=model.config)
-    for start in range(0, len(ids), chunk):
-        model.model(torch.tensor([ids[start : start + chunk]]), past_key_values=cache)
-    return cache
-
-
-def _forward_packed(
-    model: Qwen3ForCausalLM, cache: DynamicCache, tails: list[list[int]]
-) -> list[Tensor]:
-    """Return the logits (length, vocabulary) of each tail."""
-    prefix = cache.get_seq_length()
-    block = torch.tensor([index for index, tail in enumerate(tails) for _ in tail])
-    causal = torch.ones(len(block), len(block), dtype=torch.bool).tril()
-    own = causal & (block[:, None] == block[None, :])
-    seen = torch.ones(len(block), prefix, dtype=torch.bool)
-    output = model(
-        torch.tensor([[token for tail in tails for token in tail]]),
-        position_ids=torch.tensor([[prefix + i for tail in tails for i in range(len(tail))]]),
-        attention_mask=torch.cat([seen, own], dim=1)[None, None],
-        past_key_values=cache,
-    )
-    return list(output.logits[0].split([len(tail) for tail in tails]))
+def _tail(
+    tokenizer: PreTrainedTokenizerFast, asked: str, answer: str
+) -> tuple[list[int], list[int]]:
+    """Return the tokens between document and answer, and those of the answer."""
+    asked_ids: list[int] = tokenizer.encode(f"{asked}{IM_END}\n{IM_START}assistant\n")
+    answer_ids: list[int] = tokenizer.encode(f"{answer}{IM_END}")
+    return asked_ids, answer_ids

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check bench sandbox-model build clean
+.PHONY: demo test check bench bench-speed sandbox-model build clean
 
 demo: $(INSTALLED)
 	@$(BIN)/ttt demo
@@ -17,8 +17,16 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# What adapting is worth (an hour on 2 cores); results/ keeps what is done.
 bench: $(INSTALLED)
 	$(BIN)/python -m bench.sandbox
+
+# What everything costs: the tables of docs/performance.md (each under 10 minutes on 2 idle cores).
+bench-speed: $(INSTALLED)
+	$(BIN)/python -m bench.questions
+	$(BIN)/python -m bench.adaptation
+	$(BIN)/python -m bench.memory
+	$(BIN)/python -m bench.scaling
 
 # Trains the bundled model again, from nothing (at most 30 minutes on 2 cores).
 sandbox-model: $(INSTALLED)

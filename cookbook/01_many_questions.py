@@ -26,7 +26,7 @@ engine = TTTEngine.from_pretrained(options.model)
 
 # Reads the document and trains on it; the second time, what was learned is fetched.
 with engine.adapt(document) as adapted:
-    print(f"{len(adapted.prefix):,} tokens read, {adapted.source}: {adapted.report.decision}")
+    print(f"{adapted.n_tokens:,} tokens read, {adapted.source}: {adapted.report.decision}")
     for reason in adapted.report.reasons:
         print(f"  {reason}")
     for question in questions:

@@ -13,7 +13,6 @@ from ttt_core import AdaptationConfig
 from ttt_core.adapter import QueryAdapter
 from ttt_core.chat import ChatFormat
 from ttt_core.loading import default_model, load
-from ttt_core.packed import forward_batch
 from ttt_core.prefill import prefill
 from ttt_core.probe import hold_out, paired_test, score_clozes
 from ttt_core.runtime import Runtime
@@ -31,13 +30,13 @@ held_out = hold_out(document, config)
 
 adapter = QueryAdapter.create(runtime.architecture.projections, config)
 optimizer = torch.optim.AdamW(adapter.parameters(), lr=config.learning_rate, weight_decay=0.01)
-batches = get_supervision("cloze").batches(document, held_out=held_out.passages, config=config)
+supervision = get_supervision("cloze")(document, held_out=held_out.passages, config=config)
 
 before = score_clozes(runtime, prefix, document, held_out.deciding, None)
-for step, batch in zip(range(config.steps), batches, strict=False):
+for step, batch in zip(range(config.steps), supervision.batches(), strict=False):
     with runtime.turn(adapter) as model:  # bound for this block, gone behind it
-        logits, labels = forward_batch(model, runtime.architecture, prefix, batch)
-        loss = functional.cross_entropy(logits, labels)
+        logits = runtime.attention.forward_batch(model, prefix, batch)
+        loss = functional.cross_entropy(logits, batch.targets)
         gradients = torch.autograd.grad(loss, adapter.parameters())
     for parameter, gradient in zip(adapter.parameters(), gradients, strict=True):
         parameter.grad = gradient

@@ -75,6 +75,10 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "olmo2": ("Olmo2Config", COMMON),
     "smollm3-nope": ("SmolLM3Config", {**COMMON, "no_rope_layer_interval": 2}),
+    "gpt-oss-sinks": (
+        "GptOssConfig",
+        {**SLIDING, "num_local_experts": 4, "num_experts_per_tok": 2, "layer_types": MIXED_LAYERS},
+    ),
     "deepseek-v3-mla": ("DeepseekV3Config", {**MLA, "q_lora_rank": 16}),
     "deepseek-v3-mla-no-q-rank": ("DeepseekV3Config", {**MLA, "q_lora_rank": None}),
 }

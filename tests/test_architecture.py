@@ -19,7 +19,7 @@ CORE = ROOT / "core" / "ttt_core"
 INTEGRATIONS = ("langchain_ttt", "llamaindex_ttt")
 
 LAYERS = [
-    {"errors", "config", "progress", "flights"},
+    {"errors", "config", "progress", "flights", "files", "lru"},
     {
         "document",
         "literal",
@@ -29,20 +29,22 @@ LAYERS = [
         "flops",
         "identity",
         "stopping",
+        "limits",
+        "packed",
+        "prefix",
     },
     {
         "prefill",
         "adapter",
         "supervision",
-        "packed",
         "attention",
         "runtime",
         "sandbox",
         "sampling",
         "loading",
     },
-    {"drift", "adapted", "loaded"},
-    {"probe", "train", "store", "generate"},
+    {"step", "drift", "adapted", "loaded", "prefix_store", "memory"},
+    {"reading", "learning", "probe", "train", "store", "generate", "scheduler"},
     {"engine"},
     {"sharing"},
     {""},  # The package itself: the face that users see.
@@ -141,7 +143,7 @@ def test_no_import_cycles() -> None:
 
 def test_graph_is_the_real_one() -> None:
     """The tests above would pass on an empty graph, too."""
-    assert {"ttt_core.train", "ttt_core.store", "ttt_core.generate"} <= GRAPH["ttt_core.engine"]
+    assert {"ttt_core.learning", "ttt_core.store", "ttt_core.generate"} <= GRAPH["ttt_core.engine"]
     assert "ttt_core.flops" in GRAPH["ttt_core.train"]  # `from ttt_core import flops`
     assert "ttt_core.runtime" in GRAPH["ttt_core.prefill"]  # Under TYPE_CHECKING.
     assert "peft" in GRAPH["ttt_core.adapter"]  # Inside a function.

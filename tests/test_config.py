@@ -71,10 +71,15 @@ def test_option_like_no_other_lists_all(config: type[Settings]) -> None:
         (GenerationConfig, "min_p", 1.1, 1.0),
         (GenerationConfig, "repetition_penalty", 0.0, 0.5),
         (GenerationConfig, "top_logprobs", 21, 20),
+        (RuntimeConfig, "max_batch_size", 0, 1),
+        (RuntimeConfig, "train_chunk", 0, 1),
         (RuntimeConfig, "prefill_chunk", 0, 1),
         (RuntimeConfig, "answer_reserve", 0, 1),
         (RuntimeConfig, "on_overflow", "truncate", "keep_end"),
-        (RuntimeConfig, "max_documents", 0, 1),
+        (RuntimeConfig, "max_kv_bytes", -1, 0),
+        (RuntimeConfig, "max_host_kv_bytes", -1, 0),
+        (RuntimeConfig, "max_disk_kv_bytes", -1, 0),
+        (RuntimeConfig, "max_adapter_bytes", -1, 0),
     ],
 )
 def test_bounds(config: type[Settings], name: str, bad: Any, good: Any) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-import ttt_core.train
+import ttt_core.step
 from ttt_core import (
     AdaptationConfig,
     AdaptationError,
@@ -70,7 +70,7 @@ def test_the_second_time_comes_from_memory_then_from_the_store(forced: TTTEngine
 def test_memory_holds_the_most_recent_documents(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    limits = RuntimeConfig(max_documents=1)
+    limits = RuntimeConfig(max_kv_bytes=0, max_adapter_bytes=0)
     engine = TTTEngine(model, tokenizer, adaptation=FORCED, runtime=limits, store=tmp_path)
     engine.adapt(TEXT)
     engine.adapt(OTHER)
@@ -264,12 +264,22 @@ def test_unsupported_architectures_are_refused_by_name(
     assert "Supported are" in str(caught.value)
 
 
-def test_attention_kernels_without_masks_are_refused(
+def test_attention_without_masks_serves_only_the_shared_prefix(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, engine: TTTEngine
+) -> None:
+    expected = engine.generate(engine.read(TEXT), QUESTION, max_new_tokens=8)
+    model.config._attn_implementation = "flash_attention_2"
+    found = engine.generate(engine.read(TEXT), QUESTION, max_new_tokens=8)
+    assert found.token_ids == expected.token_ids
+    with pytest.raises(UnsupportedModelError, match="sdpa"):
+        TTTEngine(model, tokenizer, runtime=RuntimeConfig(attention="model"))
+
+
+def test_a_kernel_of_another_device_is_refused(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    model.config._attn_implementation = "flash_attention_2"
-    with pytest.raises(UnsupportedModelError, match="sdpa"):
-        TTTEngine(model, tokenizer)
+    with pytest.raises(ConfigError, match="cuda_flash"):
+        TTTEngine(model, tokenizer, runtime=RuntimeConfig(attention="cuda_flash"))
 
 
 def test_another_system_prompt_than_the_frozen_one_is_refused(engine: TTTEngine) -> None:
@@ -305,12 +315,12 @@ def test_a_loss_that_is_not_finite_restores_the_base(
     before, calls = snapshot(model), []
     cross_entropy = functional.cross_entropy
 
-    def broken(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def broken(*args: Any, **kwargs: Any) -> torch.Tensor:
         calls.append(1)
-        loss = cross_entropy(logits, labels)
+        loss = cross_entropy(*args, **kwargs)
         return loss * bad if len(calls) == 2 else loss
 
-    monkeypatch.setattr(ttt_core.train.functional, "cross_entropy", broken)
+    monkeypatch.setattr(ttt_core.step.functional, "cross_entropy", broken)
     report = forced.adapt(TEXT).report
     assert report is not None
     assert report.decision == "kept_base"
@@ -356,8 +366,8 @@ def test_running_out_of_memory_names_what_to_lower_and_changes_nothing(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ttt_core.train, "forward_batch", full)
-        with pytest.raises(OutOfMemoryError, match="clozes_per_step"):
+        patch.setattr(ttt_core.step.functional, "cross_entropy", full)
+        with pytest.raises(OutOfMemoryError, match="train_chunk"):
             forced.adapt(TEXT)
     assert untouched(model, before)
     assert stored_files(tmp_path) == []

@@ -17,8 +17,9 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from ttt_core import AdaptationConfig, TTTEngine
 from ttt_core.adapter import QueryAdapter
-from ttt_core.packed import IGNORE, PackedBatch, PackedContext, forward_batch
-from ttt_core.prefill import FrozenPrefix, prefill
+from ttt_core.packed import IGNORE, PackedBatch
+from ttt_core.prefill import prefill
+from ttt_core.prefix import FrozenPrefix
 from ttt_core.runtime import Runtime
 
 Record = Callable[[str, float], None]
@@ -78,19 +79,39 @@ def random_positions(ids: torch.Tensor) -> PackedBatch:
     return PackedBatch(ids[positions], positions, ids[positions + 1], None)
 
 
+@pytest.fixture(params=["shared", "model"])
+def attention(request: pytest.FixtureRequest) -> str:
+    """Both attention paths in turn: ours, and the model's own under masks."""
+    return {"shared": "auto"}.get(request.param, request.param)
+
+
+def batch_logits(runtime: Runtime, prefix: FrozenPrefix, batch: PackedBatch) -> torch.Tensor:
+    with runtime.turn() as model, torch.no_grad():
+        return runtime.attention.forward_batch(model, prefix, batch)
+
+
+def batch_gradients(
+    runtime: Runtime, prefix: FrozenPrefix, batch: PackedBatch, adapter: QueryAdapter
+) -> tuple[torch.Tensor, ...]:
+    with runtime.turn(adapter) as model:
+        logits = runtime.attention.forward_batch(model, prefix, batch)
+        loss = functional.cross_entropy(logits, batch.targets)
+        return torch.autograd.grad(loss, adapter.parameters())
+
+
 # ---------------------------------------------------------------- forward passes
 
 
 def test_frozen_prefix_logits_equal_full_forward(
-    any_model: PreTrainedModel, record: Record
+    any_model: PreTrainedModel, attention: str, record: Record
 ) -> None:
     ids = tokens(N_DOCUMENT + N_SUFFIX)
-    runtime = Runtime(any_model)
+    runtime = Runtime(any_model, attention=attention)
     prefix = prefill(runtime, ids[:N_DOCUMENT].tolist())
-    context = PackedContext(runtime.architecture, prefix, in_place=False)
-    with torch.no_grad():
-        found = context.forward(
-            any_model,
+    tails = runtime.attention.tails(prefix)
+    with runtime.turn() as model, torch.no_grad():
+        found = tails.forward(
+            model,
             input_ids=ids[N_DOCUMENT:],
             position_ids=torch.arange(N_DOCUMENT, len(ids)),
             segment_ids=torch.zeros(N_SUFFIX, dtype=torch.long),
@@ -102,27 +123,27 @@ def test_frozen_prefix_logits_equal_full_forward(
 
 
 def test_any_positions_in_place_equal_full_forward(
-    any_model: PreTrainedModel, record: Record
+    any_model: PreTrainedModel, attention: str, record: Record
 ) -> None:
     ids = tokens(N_DOCUMENT)
-    runtime = Runtime(any_model)
+    runtime = Runtime(any_model, attention=attention)
     prefix = prefill(runtime, ids.tolist())
     batch = random_positions(ids)
-    with torch.no_grad():
-        found, _ = forward_batch(any_model, runtime.architecture, prefix, batch)
+    found = batch_logits(runtime, prefix, batch)
     difference = distance(found, full_logits(any_model, ids)[batch.position_ids])
     record("in place = full forward", difference)
     assert difference < TOLERANCE
 
 
-def test_packed_tails_equal_one_by_one(any_model: PreTrainedModel, record: Record) -> None:
+def test_packed_tails_equal_one_by_one(
+    any_model: PreTrainedModel, attention: str, record: Record
+) -> None:
     ids = tokens(N_DOCUMENT)
-    runtime = Runtime(any_model)
+    runtime = Runtime(any_model, attention=attention)
     prefix = prefill(runtime, ids.tolist())
     batch = random_tails()
     assert batch.segment_ids is not None
-    with torch.no_grad():
-        found, _ = forward_batch(any_model, runtime.architecture, prefix, batch)
+    found = batch_logits(runtime, prefix, batch)
     expected = []
     for segment in range(3):
         tail = batch.input_ids[batch.segment_ids == segment]
@@ -134,11 +155,12 @@ def test_packed_tails_equal_one_by_one(any_model: PreTrainedModel, record: Recor
 
 @pytest.mark.parametrize("chunk", [1, 7, 13])
 def test_chunked_prefill_equals_one_shot(
-    any_model: PreTrainedModel, chunk: int, record: Record
+    any_model: PreTrainedModel, chunk: int, attention: str, record: Record
 ) -> None:
+    """And so does the model's own, unchunked."""
     ids = tokens(N_DOCUMENT).tolist()
-    runtime = Runtime(any_model)
-    whole, parts = prefill(runtime, ids, chunk=1000), prefill(runtime, ids, chunk=chunk)
+    whole = prefill(Runtime(any_model, attention="model"), ids, chunk=1000)
+    parts = prefill(Runtime(any_model, attention=attention), ids, chunk=chunk)
     difference = max(
         distance(found, expected)
         for found, expected in zip(
@@ -157,10 +179,9 @@ def test_eager_and_sdpa_masks_mean_the_same(
     logits = []
     for implementation in ("sdpa", "eager"):
         model = make_model(name, attn_implementation=implementation)
-        runtime = Runtime(model)
+        runtime = Runtime(model, attention="model")
         prefix = prefill(runtime, ids.tolist())
-        with torch.no_grad():
-            logits.append(forward_batch(model, runtime.architecture, prefix, random_tails())[0])
+        logits.append(batch_logits(runtime, prefix, random_tails()))
     assert distance(*logits) < TOLERANCE
 
 
@@ -219,17 +240,16 @@ def reference_loss(
 @pytest.mark.parametrize("parametrization", ["lora", "full"])
 @pytest.mark.parametrize("kind", ["span", "cloze"])
 def test_gradient_equals_hand_masked_full_attention(
-    any_model: PreTrainedModel, parametrization: str, kind: str, record: Record
+    any_model: PreTrainedModel, parametrization: str, kind: str, attention: str, record: Record
 ) -> None:
     ids = tokens(N_DOCUMENT)
-    runtime = Runtime(any_model)
+    runtime = Runtime(any_model, attention=attention)
     prefix = prefill(runtime, ids.tolist())
     adapter = random_adapter(runtime, parametrization)
     batch = random_tails() if kind == "cloze" else random_positions(ids)
-    with runtime.turn(adapter) as model:
-        logits, labels = forward_batch(model, runtime.architecture, prefix, batch)
-        found = torch.autograd.grad(functional.cross_entropy(logits, labels), adapter.parameters())
-        loss = reference_loss(model, runtime, prefix, ids, batch)
+    found = batch_gradients(runtime, prefix, batch, adapter)
+    with adapter.bound(any_model):
+        loss = reference_loss(any_model, runtime, prefix, ids, batch)
         expected = torch.autograd.grad(loss, adapter.parameters())
     scale = max(gradient.abs().max().item() for gradient in expected)
     assert scale > 0
@@ -248,10 +268,7 @@ def test_fused_projections_change_queries_only(
         runtime = Runtime(make_model(name))
         prefix = prefill(runtime, tokens(N_DOCUMENT).tolist())
         adapter = QueryAdapter.create(runtime.architecture.projections, AdaptationConfig())
-        with runtime.turn(adapter) as model:
-            logits, labels = forward_batch(model, runtime.architecture, prefix, random_tails())
-            loss = functional.cross_entropy(logits, labels)
-            gradients = torch.autograd.grad(loss, adapter.parameters())
+        gradients = batch_gradients(runtime, prefix, random_tails(), adapter)
         names = list(adapter.state_dict())
         by_name = dict(zip(names, gradients, strict=True))
         for projection in runtime.architecture.projections:
@@ -273,8 +290,8 @@ def test_an_untrained_adapter_changes_nothing(any_model: PreTrainedModel, record
     for parametrization in ("lora", "full"):
         config = AdaptationConfig.model_validate({"parametrization": parametrization})
         adapter = QueryAdapter.create(runtime.architecture.projections, config)
-        with runtime.turn(adapter) as model:
-            difference = distance(full_logits(model, ids), expected)
+        with adapter.bound(any_model):
+            difference = distance(full_logits(any_model, ids), expected)
         record("zero steps = base", difference)
         assert difference == 0
 
@@ -287,8 +304,8 @@ def test_binding_leaves_nothing_behind(any_model: PreTrainedModel, record: Recor
     before = full_logits(any_model, ids)
     for parametrization in ("lora", "full"):
         adapter = random_adapter(runtime, parametrization)
-        with runtime.turn(adapter) as model:
-            assert not torch.equal(full_logits(model, ids), before)
+        with adapter.bound(any_model):
+            assert not torch.equal(full_logits(any_model, ids), before)
     assert dict(any_model.named_modules()) == modules
     assert all(torch.equal(weights[name], w) for name, w in any_model.state_dict().items())
     assert torch.equal(full_logits(any_model, ids), before)

@@ -13,7 +13,15 @@ from ttt_core.queries import Architecture, QueryProjection
 
 def architecture(layers: int, width: int, ratio: float) -> Architecture:
     projections = tuple(QueryProjection(f"layers.{i}", nn.Linear(1, 1)) for i in range(layers))
-    return Architecture(projections, {"full_attention": None}, 2**31, width, ratio)
+    return Architecture(
+        projections=projections,
+        windows={"full_attention": None},
+        layer_windows=(None,) * layers,
+        window=2**31,
+        head_dim=64,
+        hidden_size=width,
+        mlp_ratio=ratio,
+    )
 
 
 QWEN3_4B = architecture(36, 2560, 3.8)

@@ -31,6 +31,7 @@ CHANGES: dict[str, Any] = {
     "supervision": "recurrence",
     "steps": 7,
     "span_length": 7,
+    "positions_per_step": 256,
     "clozes_per_step": 7,
     "learning_rate": 1e-3,
     "weight_decay": 0.5,

@@ -26,7 +26,6 @@ from ttt_core.supervision import (
     get_supervision,
     pack_clozes,
 )
-from ttt_core.supervision.cloze import shortest_quotes
 from ttt_core.supervision.passages import LONGEST, SHORTEST
 from ttt_core.supervision.recurrence import retrievable_positions
 
@@ -185,7 +184,7 @@ def test_shortest_quote_begins_exactly_one_passage(document: TokenizedDocument) 
     def beginnings(quote: tuple[int, ...]) -> int:
         return sum(text[: len(quote)] == quote for text in texts)
 
-    for passage, cut in shortest_quotes(document).items():
+    for passage, cut in document.shortest_quotes.items():
         unique = [c for c in range(passage.start + 1, passage.end)
                   if beginnings(ids[passage.start : c]) == 1]  # fmt: skip
         assert cut == (unique[0] if unique else passage.end)
@@ -195,7 +194,7 @@ def test_shortest_quote_begins_exactly_one_passage(document: TokenizedDocument) 
 def test_quotes_are_at_most_half_of_a_passage_unless_they_must_be_longer(
     document: TokenizedDocument, seed: int
 ) -> None:
-    shortest = shortest_quotes(document)
+    shortest = document.shortest_quotes
     for start, cut, end in find_clozes(document, seed=seed):
         least = shortest[Passage(start, end)]
         assert least <= cut <= max(least, (start + end) // 2) < end
@@ -242,7 +241,7 @@ def batches(
     **options: int,
 ) -> Iterator[PackedBatch]:
     config = AdaptationConfig(supervision=name, **options)  # type: ignore[arg-type]
-    return get_supervision(name).batches(document, held_out=held_out, config=config)
+    return get_supervision(name)(document, held_out=held_out, config=config).batches()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -10,7 +10,8 @@ from ttt_core.errors import ReleasedError
 if TYPE_CHECKING:
     from ttt_core.adapter import QueryAdapter
     from ttt_core.chat import PromptPrefix
-    from ttt_core.prefill import FrozenPrefix
+    from ttt_core.memory import PrefixSource
+    from ttt_core.prefix import FrozenPrefix
     from ttt_core.report import AdaptationReport
 
 Source = Literal["trained", "store", "memory", "read"]
@@ -19,13 +20,19 @@ Source = Literal["trained", "store", "memory", "read"]
 class AdaptedDocument:
     """A document that was read, and what was learned on it. Also a context manager: `release()`s.
 
+    A light handle: keys, values and adapter live in the engine's memory, within its limits, and
+    are fetched, or made again, when they are used. A request that runs keeps hold of them.
+
     Attributes:
         key: Identity of the adapter: model, tokenizer, prefix tokens and recipe; empty if the
             document was only read.
         document_hash: SHA-256 of the normalised text.
         report: How the adapter was made; None if the document was only read.
         source: `trained` now, fetched from the `store` or from `memory`, or only `read`.
-        seconds: Wall-clock seconds of `prefill` and `adaptation` in this call.
+        prefix_source: Where keys and values came from: `computed` now, kept on the `device`, in
+            `host` memory or on `disk`; None if they wait for the first question (`adapt_many`).
+        seconds: Wall-clock seconds of `prefill` (or of fetching what it once computed) and
+            `adaptation` in this call.
         dropped_tokens: Document tokens cut off because `on_overflow` said so.
     """
 
@@ -35,10 +42,11 @@ class AdaptedDocument:
         key: str,
         document_hash: str,
         prompt: PromptPrefix,
-        prefix: FrozenPrefix,
-        adapter: QueryAdapter | None,
+        prefix: Callable[[], FrozenPrefix],
+        adapter: Callable[[], QueryAdapter | None],
         report: AdaptationReport | None,
         source: Source,
+        prefix_source: PrefixSource | None,
         seconds: dict[str, float],
         dropped_tokens: int = 0,
         on_release: Callable[[], None] | None = None,
@@ -47,12 +55,14 @@ class AdaptedDocument:
         self.document_hash = document_hash
         self.report = report
         self.source = source
+        self.prefix_source = prefix_source
         self.seconds = seconds
         self.dropped_tokens = dropped_tokens
         self._prompt = prompt
+        self._prefix = prefix
         self._adapter = adapter
-        self._prefix: FrozenPrefix | None = prefix
         self._on_release = on_release
+        self._released = False
 
     @property
     def prompt(self) -> PromptPrefix:
@@ -60,28 +70,35 @@ class AdaptedDocument:
         return self._prompt
 
     @property
+    def n_tokens(self) -> int:
+        """Tokens of system prompt and document; needs no keys and values."""
+        return len(self._prompt.input_ids)
+
+    @property
     def prefix(self) -> FrozenPrefix:
-        """The document's keys and values.
+        """The document's keys and values; on the device for as long as the caller holds them.
 
         Raises:
-            ReleasedError: The document was released.
+            ReleasedError: The document was released, or its engine closed.
         """
-        if self._prefix is None:
-            raise ReleasedError("this document was released; adapt it again to go on asking")
-        return self._prefix
+        self._check()
+        return self._prefix()
 
     @property
     def adapter(self) -> QueryAdapter | None:
         """What was learned; None where the base is kept."""
-        return self._adapter
+        return self._adapter()
 
     def without_adapter(self) -> AdaptedDocument:
         """The same document, answered in-context by the base model."""
-        return self.replace(adapter=None)
+        return self.replace(adapter=no_adapter)
 
     def release(self) -> None:
-        """Give the memory of keys and values back; the store keeps what was learned."""
-        self._prefix = None
+        """Give the memory of keys and values back; the store keeps what was learned.
+
+        On disk, keys and values stay, if they were kept there.
+        """
+        self._released = True
         if self._on_release is not None:
             self._on_release()
 
@@ -95,16 +112,26 @@ class AdaptedDocument:
 
     def replace(self, **changes: Any) -> AdaptedDocument:
         """Return another view of the same document, with some attributes changed."""
+        self._check()
         own: dict[str, Any] = {
             "key": self.key,
             "document_hash": self.document_hash,
             "prompt": self._prompt,
-            "prefix": self.prefix,
+            "prefix": self._prefix,
             "adapter": self._adapter,
             "report": self.report,
             "source": self.source,
+            "prefix_source": self.prefix_source,
             "seconds": self.seconds,
             "dropped_tokens": self.dropped_tokens,
             "on_release": self._on_release,
         }
         return AdaptedDocument(**{**own, **changes})
+
+    def _check(self) -> None:
+        if self._released:
+            raise ReleasedError("this document was released; adapt it again to go on asking")
+
+
+def no_adapter() -> None:
+    """Return the adapter of a document that is answered by the base model."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Parametrization = Literal["lora", "full"]
 SupervisionName = Literal["cloze", "recurrence", "random_span"]
 Overflow = Literal["error", "keep_start", "keep_end"]
+AttentionName = Literal["auto", "model", "reference", "cpu_flash", "cuda_flash", "cuda_efficient"]
 
 
 class Settings(BaseModel):
@@ -46,7 +47,10 @@ class AdaptationConfig(Settings):
     steps: int = Field(default=48, ge=0)
     """Most optimiser steps. Early stopping may end before; 0 leaves the base model as it is."""
     span_length: int = Field(default=128, ge=1)
-    """Positions per step for `random_span` (the paper's k) and `recurrence`."""
+    """Length of a span for `random_span` (the paper's k)."""
+    positions_per_step: int | None = Field(default=None, ge=1)
+    """Positions per step for `random_span` and `recurrence`; None: one span's. More spans share
+    one optimiser step, which an accelerator takes in nearly the same time."""
     clozes_per_step: int = Field(default=24, ge=1)
     """Clozes per step for `cloze`."""
     learning_rate: float | Literal["auto"] = "auto"
@@ -64,6 +68,11 @@ class AdaptationConfig(Settings):
     max_drift: float = Field(default=2.0, gt=0)
     """Largest allowed KL divergence from the base (nats per token) on generic questions."""
     seed: int = Field(default=0, ge=0, lt=2**63)
+
+    @property
+    def positions(self) -> int:
+        """Positions per step of training in place."""
+        return self.positions_per_step or self.span_length
 
     @model_validator(mode="after")
     def _check_learning_rate(self) -> AdaptationConfig:
@@ -106,9 +115,25 @@ class RuntimeConfig(Settings):
 
     prefill_chunk: int = Field(default=512, ge=1)
     """Document tokens per forward pass while reading."""
+    train_chunk: int = Field(default=1024, ge=1)
+    """Tokens per forward and backward pass while training; bounds the memory of activations."""
+    attention: AttentionName = "auto"
+    """`auto` picks the fastest kernel that is right on this device; `reference`, `cpu_flash`,
+    `cuda_flash` and `cuda_efficient` name one; `model` is the model's own attention under masks."""
     answer_reserve: int = Field(default=1024, ge=1)
     """Tokens of the window kept free for question and answer (an eighth of small windows)."""
     on_overflow: Overflow = "error"
     """What to do with a document that is longer than the window leaves room for."""
-    max_documents: int = Field(default=4, ge=1)
-    """Documents whose keys and values stay in memory, least recently used first out."""
+    max_kv_bytes: int | None = Field(default=None, ge=0)
+    """Bytes of documents' keys and values kept on the model's device, least recently used first
+    out; the document used last stays in any case. None: half of what is free there once the model
+    is loaded; on a CPU, a quarter of the memory."""
+    max_host_kv_bytes: int | None = Field(default=None, ge=0)
+    """Bytes of those that leave an accelerator kept in host memory. None: a quarter of it."""
+    max_disk_kv_bytes: int = Field(default=0, ge=0)
+    """Bytes of keys and values kept on disk, beside the adapters, for later processes. 0: none,
+    since keys and values, unlike adapters, hold what the document says."""
+    max_adapter_bytes: int = Field(default=1 << 30, ge=0)
+    """Bytes of adapters kept ready for use; the store keeps all of them."""
+    max_batch_size: int = Field(default=64, ge=1)
+    """Questions on one document decoded together; more wait their turn."""

@@ -9,38 +9,53 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from ttt_core.adapted import AdaptedDocument, Source
-from ttt_core.adapter import QueryAdapter
-from ttt_core.chat import NO_PREFIX, Message, PromptPrefix, as_messages
+from ttt_core.adapted import AdaptedDocument, Source, no_adapter
+from ttt_core.chat import NO_PREFIX, Message, as_messages
 from ttt_core.config import AdaptationConfig, GenerationConfig, RuntimeConfig
-from ttt_core.document import Document, Documents, as_document
-from ttt_core.drift import GENERIC_QUESTIONS
+from ttt_core.document import Document, DocumentLike, Documents, as_document
 from ttt_core.errors import (
-    DocumentTooLongError,
+    ConfigError,
     PromptTooLongError,
     ReleasedError,
 )
 from ttt_core.flights import SingleFlight
-from ttt_core.generate import Answer, AnswerStream, Request, Row, decode_rows
+from ttt_core.generate import Answer, AnswerStream, Request, Row
+from ttt_core.learning import Learned, Learner
 from ttt_core.loaded import LoadedModel
 from ttt_core.loading import default_model, load
-from ttt_core.prefill import EMPTY_PREFIX, FrozenPrefix, prefill
-from ttt_core.progress import Progress, ProgressCallback, ignore_progress
-from ttt_core.report import AdaptationReport
-from ttt_core.store import AdapterStore, StoredAdapter
-from ttt_core.supervision import TokenizedDocument
-from ttt_core.train import Task, adapt_queries
+from ttt_core.memory import PrefixSource
+from ttt_core.prefix import EMPTY_PREFIX, FrozenPrefix
+from ttt_core.progress import Progress, ProgressCallback, ignore_progress, numbered
+from ttt_core.reading import Encoded, Reader
+from ttt_core.scheduler import Scheduler
+from ttt_core.store import AdapterStore
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from ttt_core.adapter import QueryAdapter
+
 _DEFAULT_ANSWER = 256
+
+
+class _Parts(NamedTuple):
+    """A loaded model with those who read and learn with it."""
+
+    model: LoadedModel
+    reader: Reader
+    learner: Learner
+
+
+class _Origin(NamedTuple):
+    """Where a document's adapter and its keys and values came from, and what that took."""
+
+    source: Source
+    prefix_source: PrefixSource | None
+    seconds: dict[str, float]
 
 
 class TTTEngine:
@@ -126,31 +141,54 @@ class TTTEngine:
             DocumentTooLongError: It does not fit the window.
             AdaptationError, OutOfMemoryError, ModelLoadError, UnsupportedModelError, StoreError
         """
-        config = config or self._adaptation
-        self._load(on_progress)
-        prompt, document, dropped = self._encode(as_document(documents), system)
-        key = self._loaded().key(prompt, config)
-        with self._single_flight(key):
-            if held := self._recall(key):
-                return held.replace(source="memory", seconds={})
-            prefix, seconds = self._read(prompt, on_progress)
-            started = time.perf_counter()
-            adapter, report, source = self._fetch_or_train(key, prompt, prefix, config, on_progress)
-            seconds["adaptation"] = time.perf_counter() - started
-            adapted = AdaptedDocument(
-                key=key,
-                document_hash=document.hash,
-                prompt=prompt,
-                prefix=prefix,
-                adapter=adapter,
-                report=report,
-                source=source,
-                seconds=seconds,
-                dropped_tokens=dropped,
-                on_release=partial(self._forget, key),
+        encoded = self._load(on_progress).reader.encode(as_document(documents), system)
+        return self._adapt(encoded, config or self._adaptation, on_progress)
+
+    def adapt_many(
+        self,
+        documents: Iterable[DocumentLike],
+        *,
+        system: str | None = None,
+        config: AdaptationConfig | None = None,
+        on_progress: ProgressCallback = ignore_progress,
+    ) -> list[AdaptedDocument]:
+        """Adapt to many documents, each by itself, ahead of the first questions about them.
+
+        What fails for a document's own sake (empty, too long) fails before any work is done. What
+        stops the work later loses nothing: adapters are stored one by one, so that the same call
+        goes on where it stopped. Memory stays within `RuntimeConfig`'s limits: keys and values
+        that do not fit are made again when they are asked for, and those of documents that are
+        adapted already are not even made now.
+
+        Args:
+            documents: Texts or `Document`s; the same one twice is adapted once.
+            system: See `adapt`; likewise `config`.
+            config: The recipe.
+            on_progress: Called along the way, also with the stage `documents`.
+
+        Returns:
+            One for each document, in their order.
+        """
+        if isinstance(documents, str | Document):
+            raise ConfigError("adapt_many takes a list of documents; adapt takes a single one")
+        parts = [as_document(document) for document in documents]
+        reader = self._load(on_progress).reader
+        for part in parts:
+            reader.encode(part, system)
+        adapted = []
+        for number, part in enumerate(parts, 1):
+            on_progress(Progress("documents", number - 1, len(parts)))
+            encoded = reader.encode(part, system)
+            adapted.append(
+                self._adapt(
+                    encoded,
+                    config or self._adaptation,
+                    numbered(on_progress, number, len(parts)),
+                    eager=reader.has_room(encoded),
+                )
             )
-            self._remember(adapted)
-            return adapted.replace()
+        on_progress(Progress("documents", len(parts), len(parts)))
+        return adapted
 
     def read(
         self,
@@ -163,19 +201,22 @@ class TTTEngine:
 
         Args and errors as for `adapt`.
         """
-        self._load(on_progress)
-        prompt, document, dropped = self._encode(as_document(documents), system)
-        prefix, seconds = self._read(prompt, on_progress)
+        reader = self._load(on_progress).reader
+        encoded = reader.encode(as_document(documents), system)
+        started = time.perf_counter()
+        _, prefix_source = reader.read(encoded, on_progress)
         return AdaptedDocument(
             key="",
-            document_hash=document.hash,
-            prompt=prompt,
-            prefix=prefix,
-            adapter=None,
+            document_hash=encoded.hash,
+            prompt=encoded.prompt,
+            prefix=partial(self._prefix, encoded),
+            adapter=no_adapter,
             report=None,
             source="read",
-            seconds=seconds,
-            dropped_tokens=dropped,
+            prefix_source=prefix_source,
+            seconds={"prefill": time.perf_counter() - started},
+            dropped_tokens=encoded.dropped_tokens,
+            on_release=partial(self._forget, "", encoded),
         )
 
     def generate(
@@ -209,12 +250,14 @@ class TTTEngine:
         config: GenerationConfig | None = None,
         **options: Any,
     ) -> list[Answer]:
-        """Answer many questions on one document together; see `generate`."""
+        """Answer many questions on one document; see `generate`.
+
+        They are decoded together, and with those that other callers ask about it meanwhile.
+        """
         if not prompts:
             return []
-        request, rows = self._rows(adapted, prompts, config, options)
-        for _ in decode_rows(request, rows):
-            pass
+        rows = self._rows(adapted, prompts, config, options)
+        self._scheduler.run(rows)
         return [row.answer() for row in rows]
 
     def stream(
@@ -226,23 +269,23 @@ class TTTEngine:
         **options: Any,
     ) -> AnswerStream:
         """Answer one question piece by piece; see `generate`. Closing the stream stops the work."""
-        request, rows = self._rows(adapted, [prompt], config, options)
-        return AnswerStream(decode_rows(request, rows), rows)
+        [row] = self._rows(adapted, [prompt], config, options)
+        return AnswerStream(self._scheduler.stream([row]), row)
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens of `text` under the model's own tokenizer."""
-        encoded = self._loaded().tokenizer(text, add_special_tokens=False)
+        encoded = self._loaded().model.tokenizer(text, add_special_tokens=False)
         return len(encoded["input_ids"])
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer; loads the model."""
-        return self._loaded().tokenizer
+        return self._loaded().model.tokenizer
 
     @property
     def window(self) -> int:
         """The model's window in tokens; loads the model."""
-        return self._loaded().runtime.architecture.window
+        return self._loaded().model.runtime.architecture.window
 
     @property
     def closed(self) -> bool:
@@ -250,16 +293,19 @@ class TTTEngine:
         return self._closed
 
     def reset(self) -> None:
-        """Forget all documents held in memory; the store keeps their adapters."""
-        with self._lock:
-            self._documents.clear()
-            self._encoded.clear()
+        """Forget all documents held in memory; the store keeps their adapters.
+
+        Documents that are in use can be used further: what is missing is made again.
+        """
+        if (parts := self._parts) is not None:
+            parts.reader.clear()
+            parts.learner.clear()
 
     def close(self) -> None:
         """Forget documents and model. The engine cannot be used afterwards."""
         self.reset()
         with self._loading:
-            self._closed, self._model = True, None
+            self._closed, self._parts = True, None
             self._loader = _closed_loader
 
     def __enter__(self) -> TTTEngine:
@@ -270,8 +316,9 @@ class TTTEngine:
         """Close it."""
         self.close()
 
+    _loader: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
     _store: AdapterStore
-    _model: LoadedModel | None
+    _parts: _Parts | None
     _loading: threading.Lock
 
     def _configure(
@@ -287,107 +334,91 @@ class TTTEngine:
         self._runtime_config = runtime or RuntimeConfig()
         self._store = store if isinstance(store, AdapterStore) else AdapterStore(store)
         self._template_kwargs = template_kwargs
-        self._model = None
+        self._parts = None
         self._closed = False
         self._loading = threading.Lock()
-        self._lock = threading.Lock()
         self._single_flight = SingleFlight()
-        self._documents: OrderedDict[str, AdaptedDocument] = OrderedDict()
-        self._encoded: OrderedDict[
-            tuple[str, str | None, str | None], tuple[PromptPrefix, Document, int]
-        ] = OrderedDict()
+        self._scheduler = Scheduler(self._runtime_config.max_batch_size)
 
-    def _loaded(self) -> LoadedModel:
+    def _loaded(self) -> _Parts:
         with self._loading:
-            if self._model is None:
-                self._model = LoadedModel(*self._loader(), self._template_kwargs)
-            return self._model
+            if self._parts is None:
+                config, store = self._runtime_config, self._store
+                model = LoadedModel(*self._loader(), self._template_kwargs, config.attention)
+                self._parts = _Parts(
+                    model, Reader(model, config, store.path), Learner(model, config, store)
+                )
+            return self._parts
 
-    def _load(self, on_progress: ProgressCallback) -> None:
-        if self._model is None:
-            on_progress(Progress("load", 0, 1))
-            self._loaded()
-            on_progress(Progress("load", 1, 1))
+    def _load(self, on_progress: ProgressCallback) -> _Parts:
+        if self._parts is not None:
+            return self._loaded()
+        on_progress(Progress("load", 0, 1))
+        parts = self._loaded()
+        on_progress(Progress("load", 1, 1))
+        return parts
 
-    def _encode(self, document: Document, system: str | None) -> tuple[PromptPrefix, Document, int]:
-        """Tokenise a document, or remember how: asking again must not read it again."""
-        question = (document.hash, document.title, system)
-        with self._lock:
-            known = self._encoded.get(question)
-        if known is None:
-            known = self._fit(document, system)
-            with self._lock:
-                self._encoded[question] = known
-                while len(self._encoded) > self._runtime_config.max_documents:
-                    self._encoded.popitem(last=False)
-        return known
+    def _prefix(self, encoded: Encoded) -> FrozenPrefix:
+        return self._loaded().reader.read(encoded)[0]
 
-    def _fit(self, document: Document, system: str | None) -> tuple[PromptPrefix, Document, int]:
-        """Tokenise a document, and cut it to the window if the caller chose so."""
-        loaded, settings = self._loaded(), self._runtime_config
-        window = loaded.runtime.architecture.window
-        limit = window - min(settings.answer_reserve, max(window // 8, 1))
-        prompt = loaded.chat.prefix(document.text, system=system)
-        tokens = len(prompt.input_ids)
-        if tokens <= limit:
-            return prompt, document, 0
-        if settings.on_overflow == "error":
-            raise DocumentTooLongError(tokens=tokens, limit=limit, window=window)
-        ids = loaded.tokenizer(document.text, add_special_tokens=False)["input_ids"]
-        keep = len(ids)
-        while len(prompt.input_ids) > limit:
-            keep -= len(prompt.input_ids) - limit
-            if keep < 1:
-                raise DocumentTooLongError(tokens=tokens, limit=limit, window=window)
-            kept = ids[:keep] if settings.on_overflow == "keep_start" else ids[-keep:]
-            document = replace(document, text=loaded.chat.decode(kept).strip())
-            prompt = loaded.chat.prefix(document.text, system=system)
-        return prompt, document, len(ids) - keep
-
-    def _read(
-        self, prompt: PromptPrefix, on_progress: ProgressCallback
-    ) -> tuple[FrozenPrefix, dict[str, float]]:
-        started = time.perf_counter()
-        chunk = self._runtime_config.prefill_chunk
-        prefix = prefill(
-            self._loaded().runtime, prompt.input_ids, chunk=chunk, on_progress=on_progress
-        )
-        return prefix, {"prefill": time.perf_counter() - started}
-
-    def _fetch_or_train(
+    def _adapt(
         self,
-        key: str,
-        prompt: PromptPrefix,
-        prefix: FrozenPrefix,
+        encoded: Encoded,
         config: AdaptationConfig,
         on_progress: ProgressCallback,
-    ) -> tuple[QueryAdapter | None, AdaptationReport, Source]:
-        if stored := self._store.get(key):
-            try:
-                return self._revive(stored, config), stored.report, "store"
-            except ValueError:  # Right key and checksum, wrong weights: cannot be ours.
-                self._store.set_aside(key)
-        loaded = self._loaded()
-        task = Task(
-            runtime=loaded.runtime,
-            prefix=prefix,
-            document=TokenizedDocument.of(prompt, loaded.chat, loaded.tokenizer),
-            generic=[loaded.chat.suffix(prompt, as_messages(q)) for q in GENERIC_QUESTIONS],
-            config=config,
+        *,
+        eager: bool = True,
+    ) -> AdaptedDocument:
+        """Read, and fetch or train; `eager`: read even if nothing needs to be trained."""
+        key = self._loaded().model.key(encoded.prompt, config)
+        learned, origin = self._learn(key, encoded, config, on_progress, eager=eager)
+        return AdaptedDocument(
+            key=key,
+            document_hash=encoded.hash,
+            prompt=encoded.prompt,
+            prefix=partial(self._prefix, encoded),
+            adapter=partial(self._adapter, key, encoded, config),
+            report=learned.report,
+            source=origin.source,
+            prefix_source=origin.prefix_source,
+            seconds=origin.seconds,
+            dropped_tokens=encoded.dropped_tokens,
+            on_release=partial(self._forget, key, encoded),
         )
-        self._store.prepare(key)
-        adapter, report = adapt_queries(task, on_progress=on_progress)
-        weights = adapter.state_dict() if adapter is not None else {}
-        self._store.put(key, StoredAdapter(weights, report))
-        return adapter, report, "trained"
 
-    def _revive(self, stored: StoredAdapter, config: AdaptationConfig) -> QueryAdapter | None:
-        if stored.report.decision == "kept_base":
-            return None
-        architecture = self._loaded().runtime.architecture
-        adapter = QueryAdapter.create(architecture.projections, config)
-        adapter.load_state_dict(stored.weights)
-        return adapter
+    def _learn(
+        self,
+        key: str,
+        encoded: Encoded,
+        config: AdaptationConfig,
+        on_progress: ProgressCallback,
+        *,
+        eager: bool,
+    ) -> tuple[Learned, _Origin]:
+        _, reader, learner = self._loaded()
+        seconds: dict[str, float] = {}
+        prefix_source: PrefixSource | None = None
+        with self._single_flight(key):
+            started = time.perf_counter()
+            known = learner.find(key, config)
+            found = time.perf_counter()
+            if known is None or eager:
+                prefix, prefix_source = reader.read(encoded, on_progress)
+                seconds["prefill"] = time.perf_counter() - found
+            learned, source = known or (
+                learner.learn(key, encoded.prompt, prefix, config, on_progress),
+                "trained",
+            )
+            seconds["adaptation"] = time.perf_counter() - started - seconds.get("prefill", 0.0)
+        nothing_done = (source, prefix_source) == ("memory", "device")
+        return learned, _Origin(source, prefix_source, {} if nothing_done else seconds)
+
+    def _adapter(self, key: str, encoded: Encoded, config: AdaptationConfig) -> QueryAdapter | None:
+        """Fetch a document's adapter; should memory and store have lost it, learn it again."""
+        held = self._loaded().learner.recall(key)
+        if held is None:
+            held, _ = self._learn(key, encoded, config, ignore_progress, eager=False)
+        return held.adapter
 
     def _rows(
         self,
@@ -395,10 +426,10 @@ class TTTEngine:
         prompts: Sequence[str | Sequence[Message]],
         config: GenerationConfig | None,
         options: dict[str, Any],
-    ) -> tuple[Request, list[Row]]:
+    ) -> list[Row]:
         own = config.model_dump() if config else {}
         settings = GenerationConfig(**{**own, **options})
-        loaded = self._loaded()
+        loaded = self._loaded().model
         request = Request(
             runtime=loaded.runtime,
             prefix=adapted.prefix if adapted else EMPTY_PREFIX,
@@ -408,13 +439,12 @@ class TTTEngine:
         )
         prompt = adapted.prompt if adapted else NO_PREFIX
         suffixes = [loaded.chat.suffix(prompt, as_messages(one)) for one in prompts]
-        rows = [Row(request, suffix, settings, self._room(request, suffix, settings))
+        return [Row(request, suffix, settings, self._room(request, suffix, settings))
                 for suffix in suffixes]  # fmt: skip
-        return request, rows
 
     def _room(self, request: Request, suffix: Sequence[int], settings: GenerationConfig) -> int:
         """How many answer tokens to allow."""
-        window = self._loaded().runtime.architecture.window
+        window = self._loaded().model.runtime.architecture.window
         room = window - len(request.prefix) - len(suffix)
         wanted = settings.max_new_tokens
         if room < (wanted or 1):
@@ -426,23 +456,11 @@ class TTTEngine:
             )
         return wanted or min(_DEFAULT_ANSWER, room)
 
-    def _recall(self, key: str) -> AdaptedDocument | None:
-        with self._lock:
-            held = self._documents.get(key)
-            if held is not None:
-                self._documents.move_to_end(key)
-            return held
-
-    def _forget(self, key: str) -> None:
-        with self._lock:
-            self._documents.pop(key, None)
-
-    def _remember(self, adapted: AdaptedDocument) -> None:
-        with self._lock:
-            self._documents[adapted.key] = adapted
-            while len(self._documents) > self._runtime_config.max_documents:
-                self._documents.popitem(last=False)
+    def _forget(self, key: str, encoded: Encoded) -> None:
+        if (parts := self._parts) is not None:
+            parts.learner.forget(key)
+            parts.reader.release(encoded)
 
 
-def _closed_loader() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _closed_loader() -> NoReturn:
     raise ReleasedError("this engine was closed; make a new one")

@@ -1,7 +1,7 @@
-"""Decoding against a frozen prefix: one or many answers at once, in one packed row.
+"""One answer in the making, and the values it ends as.
 
-Only question and answer tokens are computed; the prefix's keys and values are read by reference.
-Every decoded token is a turn of its own, so closing the iterator ends the work at once.
+Logits come in, text comes out. What computes the logits, and with whom together, is the
+scheduler's affair.
 """
 
 from __future__ import annotations
@@ -13,19 +13,16 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from ttt_core.packed import PackedContext
 from ttt_core.sampling import Sampler
 from ttt_core.stopping import TextStream
 
 if TYPE_CHECKING:
     from ttt_core.adapter import QueryAdapter
     from ttt_core.config import GenerationConfig
-    from ttt_core.prefill import FrozenPrefix
+    from ttt_core.prefix import FrozenPrefix
     from ttt_core.runtime import Runtime
 
-FinishReason = Literal["stop", "length"]
-
-_CHUNK = 512  # Question tokens per forward pass; bounds the mask's memory for long conversations.
+FinishReason = Literal["stop", "length", "cancelled"]
 
 
 @dataclass(frozen=True)
@@ -52,10 +49,17 @@ class Usage:
 
 @dataclass(frozen=True)
 class Timing:
-    """Wall-clock seconds of one answer; in a batch, of the batch until this row ended."""
+    """Wall-clock seconds of one answer, from asking until it ended, and what they depend on.
+
+    Attributes:
+        first_token: Until the first token was known.
+        total: Until the last one was.
+        attention: The attention path that ran; empty if nothing was computed.
+    """
 
     first_token: float
     total: float
+    attention: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class Answer:
     Attributes:
         text: Without stop strings and special tokens.
         token_ids: The answer's tokens, without the end token.
-        finish_reason: `stop` (the model or a stop string ended it) or `length`.
+        finish_reason: `stop` (the model or a stop string ended it), `length`, or `cancelled` (it
+            had not ended when it was closed or looked at).
         usage: Tokens.
         timing: Seconds.
         adapted: Whether an adapter was bound.
@@ -105,16 +110,13 @@ class Request:
 class AnswerStream(Iterator[str]):
     """Text deltas of one answer. `close()` stops the work; `answer` holds it so far."""
 
-    def __init__(self, deltas: Iterator[tuple[int, str]], rows: Sequence[Row]) -> None:
+    def __init__(self, deltas: Iterator[tuple[int, str]], row: Row) -> None:
         self._deltas = deltas
-        self._row = rows[0]
+        self._row = row
 
     def __next__(self) -> str:
         """Compute until the next piece of text."""
-        for _, text in self._deltas:
-            if text:
-                return text
-        raise StopIteration
+        return next(self._deltas)[1]
 
     def close(self) -> None:
         """Stop decoding; what has been decoded stays in `answer`."""
@@ -145,38 +147,50 @@ class Row:
         self._stream = TextStream(self.request.decode, self.config.stop)
         self._logprobs: list[TokenLogprob] = []
         self._computed = 0
+        self._attention = ""
         self._ended_by_eos = False
-        self._started = time.perf_counter()
+        self.start()
+
+    def start(self) -> None:
+        """Begin to count the seconds."""
+        self._started = self._last = time.perf_counter()
         self._first: float | None = None
-        self._last = self._started
 
-    @property
-    def position(self) -> int:
-        """Position of the newest token in the window."""
-        return len(self.request.prefix) + len(self.suffix) + len(self.ids) - 1
+    def __len__(self) -> int:
+        """Tokens behind the prefix so far."""
+        return len(self.suffix) + len(self.ids)
 
-    def count(self, tokens: int) -> None:
+    def tokens(self, start: int) -> list[int]:
+        """The tokens behind the prefix, from the one with number `start` on."""
+        return self.suffix[start:] + self.ids[max(start - len(self.suffix), 0) :]
+
+    def count(self, tokens: int, *, attention: str) -> None:
         """Count tokens that went through the model."""
         self._computed += tokens
+        self._attention = attention
 
-    def push(self, logits: torch.Tensor) -> str:
-        """Choose the next token from `logits`, shape (vocab_size,); return new text."""
+    def push(self, logits: torch.Tensor) -> None:
+        """Choose the next token from `logits`, shape (vocab_size,)."""
         token = self._sampler.choose(logits, self.ids)
         self._last = time.perf_counter()
         self._first = self._first or self._last
         if token in self.request.eos_token_ids:
-            self._ended_by_eos, self.finish_reason = True, "stop"
-            return self._say(self._stream.flush())
+            self._ended_by_eos = True
+            self.text += self._stream.flush()
+            self.finish_reason = "stop"
+            return
         if self.config.logprobs:
             self._logprobs.append(self._logprob(logits, token))
-        self.ids.append(token)
-        text = self._stream.push(token)
-        if not self._stream.stopped and len(self.ids) == self.max_new_tokens:
-            self.finish_reason = "length"
-            text += self._stream.flush()
-        if self._stream.stopped:
-            self.finish_reason = "stop"
-        return self._say(text)
+        self._append(token)
+
+    def restore(self) -> None:
+        """Make everything follow from the tokens again, after a `push` that was broken off."""
+        ids, self.ids, self.text = self.ids, [], ""
+        self._stream = TextStream(self.request.decode, self.config.stop)
+        self._ended_by_eos = False
+        del self._logprobs[len(ids) :]
+        for token in ids:
+            self._append(token)
 
     def answer(self) -> Answer:
         """The answer so far, as a value."""
@@ -184,7 +198,7 @@ class Row:
         return Answer(
             text=self.text,
             token_ids=tuple(self.ids),
-            finish_reason=self.finish_reason or "stop",
+            finish_reason=self.finish_reason or "cancelled",
             usage=Usage(
                 prompt_tokens=prefix + len(self.suffix),
                 completion_tokens=len(self.ids) + self._ended_by_eos,
@@ -194,14 +208,21 @@ class Row:
             timing=Timing(
                 first_token=(self._first or self._last) - self._started,
                 total=self._last - self._started,
+                attention=self._attention,
             ),
             adapted=self.request.adapter is not None,
             logprobs=tuple(self._logprobs) if self.config.logprobs else None,
         )
 
-    def _say(self, text: str) -> str:
+    def _append(self, token: int) -> None:
+        self.ids.append(token)
+        text = self._stream.push(token)
+        full = len(self.ids) == self.max_new_tokens
+        if full and not self._stream.stopped:
+            text += self._stream.flush()
         self.text += text
-        return text
+        if full or self._stream.stopped:
+            self.finish_reason = "stop" if self._stream.stopped else "length"
 
     def _logprob(self, logits: torch.Tensor, token: int) -> TokenLogprob:
         logprobs = logits.log_softmax(-1)
@@ -212,71 +233,3 @@ class Row:
             for other, value in zip(ids.tolist(), values.tolist(), strict=True)
         ]
         return TokenLogprob(token, decode([token]), logprobs[token].item(), tuple(top))
-
-
-def decode_rows(request: Request, rows: Sequence[Row]) -> Iterator[tuple[int, str]]:
-    """Decode all rows together; yield (row index, new text) as it comes.
-
-    Rows share one forward pass for each token and end at different times.
-    """
-    context = PackedContext(request.runtime.architecture, request.prefix, in_place=False)
-    logits = _read_questions(request, context, rows)
-    active = list(range(len(rows)))
-    while active:
-        for index in active:
-            yield index, rows[index].push(logits[index])
-        active = [index for index in active if rows[index].finish_reason is None]
-        if active:
-            logits = _decode_step(request, context, rows, active)
-
-
-def _read_questions(
-    request: Request, context: PackedContext, rows: Sequence[Row]
-) -> dict[int, torch.Tensor]:
-    """Run the question tokens; return the logits behind each row's last one."""
-    start = len(request.prefix)
-    ids = torch.tensor([token for row in rows for token in row.suffix])
-    positions = torch.cat([torch.arange(start, start + len(row.suffix)) for row in rows])
-    segments = torch.cat([torch.full((len(row.suffix),), i) for i, row in enumerate(rows)])
-    ends = torch.tensor([len(row.suffix) for row in rows]).cumsum(0) - 1
-    logits: dict[int, torch.Tensor] = {}
-    for begin in range(0, len(ids), _CHUNK):
-        part = slice(begin, begin + _CHUNK)
-        inside = ((ends >= begin) & (ends < begin + _CHUNK)).nonzero().squeeze(-1)
-        at = ends[inside] - begin if len(inside) else torch.tensor([0])  # Some model want one.
-        out = _forward(request, context, ids[part], positions[part], segments[part], at)
-        logits.update(zip(inside.tolist(), out, strict=False))
-    for row in rows:
-        row.count(len(row.suffix))
-    return logits
-
-
-def _decode_step(
-    request: Request, context: PackedContext, rows: Sequence[Row], active: Sequence[int]
-) -> dict[int, torch.Tensor]:
-    """Run the newest token of each active row; return the logits behind them."""
-    ids = torch.tensor([rows[index].ids[-1] for index in active])
-    positions = torch.tensor([rows[index].position for index in active])
-    at = torch.arange(len(active))
-    out = _forward(request, context, ids, positions, torch.tensor(active), at)
-    for index in active:
-        rows[index].count(1)
-    return dict(zip(active, out, strict=True))
-
-
-def _forward(
-    request: Request,
-    context: PackedContext,
-    ids: torch.Tensor,
-    positions: torch.Tensor,
-    segments: torch.Tensor,
-    logits_at: torch.Tensor,
-) -> torch.Tensor:
-    with request.runtime.turn(request.adapter) as model, torch.no_grad():
-        return context.forward(
-            model,
-            input_ids=ids,
-            position_ids=positions,
-            segment_ids=segments,
-            logits_at=logits_at,
-        )

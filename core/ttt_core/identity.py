@@ -1,4 +1,4 @@
-"""What an adapter belongs to: base weights, tokenizer, template, prefix tokens and recipe."""
+"""What adapters and frozen prefixes belong to: base weights, tokens and, if trained, the recipe."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 ALGORITHM_VERSION = 1
 """Raised when the same recipe would train other weights than before."""
+
+PREFIX_VERSION = 1
+"""Raised when the same tokens would be kept as other keys and values than before."""
 
 _INCIDENTAL = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}
 """Configuration entries that tell how a model was saved, not what it computes."""
@@ -35,15 +38,37 @@ def adapter_key(
         prefix_ids: All tokens of system prompt and document.
         config: The recipe.
     """
-    ids = torch.tensor(list(prefix_ids), dtype=torch.int64).numpy().tobytes()
-    identity = {
-        "algorithm": ALGORITHM_VERSION,
-        "base": base,
-        "tokenizer": tokenizer,
-        "prefix": hashlib.sha256(ids).hexdigest(),
-        "config": config.model_dump(mode="json"),
-    }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return _hash(
+        {
+            "algorithm": ALGORITHM_VERSION,
+            "base": base,
+            "tokenizer": tokenizer,
+            "prefix": _hash_ids(prefix_ids),
+            "config": config.model_dump(mode="json"),
+        }
+    )
+
+
+def prefix_key(*, base: str, dtype: str, library: str, prefix_ids: Sequence[int]) -> str:
+    """Return the key under which keys and values are kept: 64 hexadecimal digits.
+
+    Chunk size and attention kernel do not count: they change keys and values by rounding only.
+
+    Args:
+        base: `weights_fingerprint` of the model; empty for a key that does not leave the engine.
+        dtype: The model's.
+        library: Version of transformers, which decides in what shape a layer caches them.
+        prefix_ids: All tokens of system prompt and document.
+    """
+    return _hash(
+        {
+            "version": PREFIX_VERSION,
+            "base": base,
+            "dtype": dtype,
+            "library": library,
+            "prefix": _hash_ids(prefix_ids),
+        }
+    )
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
@@ -67,6 +92,14 @@ def weights_fingerprint(model: PreTrainedModel) -> str:
             header = json.dumps([name, str(tensor.dtype), list(tensor.shape)])
             digest.update(f"{header}:{_checksum(tensor)}\n".encode())
     return digest.hexdigest()
+
+
+def _hash(identity: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _hash_ids(ids: Sequence[int]) -> str:
+    return hashlib.sha256(torch.tensor(list(ids), dtype=torch.int64).numpy().tobytes()).hexdigest()
 
 
 def _checksum(tensor: torch.Tensor) -> int:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import transformers
+
 from ttt_core import identity
 from ttt_core.chat import ChatFormat, PromptPrefix
-from ttt_core.config import AdaptationConfig
+from ttt_core.config import AdaptationConfig, AttentionName
 from ttt_core.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -22,8 +24,9 @@ class LoadedModel:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         template_kwargs: dict[str, Any] | None,
+        attention: AttentionName = "auto",
     ) -> None:
-        self.runtime = Runtime(model)
+        self.runtime = Runtime(model, attention=attention)
         self.tokenizer = tokenizer
         self.chat = ChatFormat(tokenizer, template_kwargs)
         self.eos_token_ids = _eos_token_ids(model, tokenizer)
@@ -33,6 +36,15 @@ class LoadedModel:
         base, tokenizer = self._identity
         return identity.adapter_key(
             base=base, tokenizer=tokenizer, prefix_ids=prompt.input_ids, config=config
+        )
+
+    def prefix_key(self, prompt: PromptPrefix, *, durable: bool) -> str:
+        """Identity of the keys and values of `prompt`; `durable`: for other processes, too."""
+        return identity.prefix_key(
+            base=self._identity[0] if durable else "",
+            dtype=str(self.runtime.model.dtype),
+            library=transformers.__version__,
+            prefix_ids=prompt.input_ids,
         )
 
     @cached_property

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.nn import functional
 
-from ttt_core.packed import forward_batch
 from ttt_core.report import ProbeResult
 from ttt_core.supervision import Cloze, Passage, TokenizedDocument, find_clozes, pack_clozes
 
 if TYPE_CHECKING:
     from ttt_core.adapter import QueryAdapter
     from ttt_core.config import AdaptationConfig
-    from ttt_core.prefill import FrozenPrefix
+    from ttt_core.prefix import FrozenPrefix
     from ttt_core.runtime import Runtime
 
 FEWEST = 16
@@ -90,7 +89,8 @@ def score_clozes(
         some = clozes[start : start + _CLOZES_PER_FORWARD]
         batch = pack_clozes(document, some)
         with runtime.turn(adapter) as model, torch.no_grad():
-            logits, labels = forward_batch(model, runtime.architecture, prefix, batch)
+            logits = runtime.attention.forward_batch(model, prefix, batch)
+            labels = batch.targets.to(logits.device)
             tokens = functional.cross_entropy(logits, labels, reduction="none").cpu()
             hits = (logits.argmax(-1) == labels).float().cpu()
         sizes = [cloze.end - cloze.cut for cloze in some]

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-Stage = Literal["load", "prefill", "tune", "train", "probe"]
+Stage = Literal["load", "prefill", "tune", "train", "probe", "documents"]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One report: `done` of `total` units of `stage`; tokens per second and loss where known."""
+    """One report: `done` of `total` units of `stage`; tokens per second and loss where known.
+
+    Where many documents are read one by one, the stage `documents` counts those that are done,
+    and all others say which document, counted from 1, of how many is being read.
+    """
 
     stage: Stage
     done: int
     total: int
     tokens_per_second: float | None = None
     loss: float | None = None
+    document: int | None = None
+    documents: int | None = None
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -25,3 +31,8 @@ ProgressCallback = Callable[[Progress], None]
 
 def ignore_progress(progress: Progress) -> None:
     """Do nothing; the default callback."""
+
+
+def numbered(callback: ProgressCallback, document: int, documents: int) -> ProgressCallback:
+    """Add to every report which document, counted from 1, of how many it is about."""
+    return lambda report: callback(replace(report, document=document, documents=documents))

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 SUPPORTED = (
     "decoder-only models with softmax attention in every layer: Llama, Mistral, Qwen2, Qwen3, "
-    "Qwen3-MoE, Gemma 2, Gemma 3 (text), Phi-3, GPT-NeoX, OLMo-2, SmolLM3, DeepSeek-V3 and models "
-    "built like them"
+    "Qwen3-MoE, Gemma 2, Gemma 3 (text), Phi-3, GPT-NeoX, OLMo-2, SmolLM3, gpt-oss, DeepSeek-V3 "
+    "and models built like them"
 )
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
@@ -60,14 +60,18 @@ class Architecture:
     Attributes:
         projections: The query projections, first layer first.
         windows: For each kind of attention layer, its sliding window in tokens (None: no limit).
+        layer_windows: The sliding window of each layer in turn.
         window: The most positions the model was made for.
+        head_dim: Size of a query of one head.
         hidden_size: Width of the residual stream.
         mlp_ratio: MLP width over hidden size.
     """
 
     projections: tuple[QueryProjection, ...]
     windows: dict[str, int | None]
+    layer_windows: tuple[int | None, ...]
     window: int
+    head_dim: int
     hidden_size: int
     mlp_ratio: float
 
@@ -88,12 +92,16 @@ def inspect_model(model: PreTrainedModel) -> Architecture:
     name = f"{type(model).__name__} (model_type {config.model_type!r})"
     if getattr(config, "is_encoder_decoder", False):
         raise _unsupported(name, "it is an encoder-decoder")
-    windows = _attention_windows(config, name)
     projections = tuple(_projections(model, config, name))
+    kinds = _layer_kinds(config, name, len(projections))
+    sliding: int | None = getattr(config, "sliding_window", None)
+    windows = {kind: (sliding if kind == _SLIDING else None) for kind in sorted(set(kinds))}
     return Architecture(
         projections=projections,
         windows=windows,
+        layer_windows=tuple(windows[kind] for kind in kinds),
         window=int(getattr(config, "max_position_embeddings", 0) or 2**31),
+        head_dim=_head_dim(config),
         hidden_size=int(config.hidden_size),
         mlp_ratio=float(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
         / config.hidden_size,
@@ -119,17 +127,16 @@ def input_device(model: PreTrainedModel) -> torch.device:
     return cast("torch.Tensor", model.get_input_embeddings().weight).device
 
 
-def _attention_windows(config: Any, name: str) -> dict[str, int | None]:
-    sliding: int | None = getattr(config, "sliding_window", None)
+def _layer_kinds(config: Any, name: str, n_layers: int) -> list[str]:
     kinds = getattr(config, "layer_types", None)
     if kinds is None:
-        kinds = [_SLIDING if sliding else _FULL]
+        kinds = [_SLIDING if getattr(config, "sliding_window", None) else _FULL] * n_layers
     odd = sorted(set(kinds) - {_FULL, _SLIDING})
     if odd:
         raise _unsupported(name, f"it has layers of kind {', '.join(map(repr, odd))}")
     if getattr(config, "num_kv_shared_layers", 0):
         raise _unsupported(name, "some of its layers share the keys and values of others")
-    return {kind: (sliding if kind == _SLIDING else None) for kind in sorted(set(kinds))}
+    return list(kinds[:n_layers])
 
 
 def _projections(model: PreTrainedModel, config: Any, name: str) -> Iterator[QueryProjection]:
@@ -160,8 +167,7 @@ def _find(attention: nn.Module, config: Any) -> tuple[nn.Linear, torch.Tensor | 
         module = getattr(attention, attribute, None)
         if isinstance(module, nn.Linear):
             return module, None
-    heads = config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    heads, head_dim = config.num_attention_heads, _head_dim(config)
     module = getattr(attention, "qkv_proj", None)
     if isinstance(module, nn.Linear):
         return module, torch.arange(heads * head_dim)
@@ -170,6 +176,11 @@ def _find(attention: nn.Module, config: Any) -> tuple[nn.Linear, torch.Tensor | 
         per_head = torch.arange(module.out_features).view(heads, 3, head_dim)
         return module, per_head[:, 0].reshape(-1)
     return None
+
+
+def _head_dim(config: Any) -> int:
+    own = getattr(config, "head_dim", None)
+    return int(own or config.hidden_size // config.num_attention_heads)
 
 
 def _unsupported(name: str, found: str) -> UnsupportedModelError:

@@ -60,6 +60,10 @@ class AdaptationReport(Settings):
     """Tokens computed forward only, to judge."""
     losses: tuple[float, ...] = ()
     """Training loss of each step of the chosen run, nats per token."""
+    attention: str = ""
+    """The attention path that was trained through; see `RuntimeConfig.attention`."""
+    activation_bytes: int = 0
+    """What a training pass keeps for its backward pass, weights not counted."""
     learning_rate: float | None = None
     trials: tuple[LearningRateTrial, ...] = ()
     probe: ProbeResult | None = None

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from ttt_core.adapter import QueryAdapter
+from ttt_core.attention import choose_attention
+from ttt_core.config import AttentionName
 from ttt_core.errors import OutOfMemoryError
-from ttt_core.queries import check_attention_implementation, input_device, inspect_model
+from ttt_core.queries import input_device, inspect_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,10 +28,10 @@ if TYPE_CHECKING:
 class Runtime:
     """One model, its architecture, and the queue of those who want to use it."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        check_attention_implementation(model)
+    def __init__(self, model: PreTrainedModel, *, attention: AttentionName = "auto") -> None:
         self.model = model
         self.architecture = inspect_model(model)
+        self.attention = choose_attention(model, self.architecture, attention)
         self._queue = _Queue()
         # Walked once: the tree is as deep as the model, and a turn is as short as one token.
         self._modules = tuple(model.modules())
@@ -47,7 +49,13 @@ class Runtime:
             OutOfMemoryError: The device ran out of memory inside the block.
         """
         binding = nullcontext() if adapter is None else adapter.bound(self.model)
-        with self._queue.turn(), _inference_mode(self._modules), binding, _memory_errors():
+        with (
+            self._queue.turn(),
+            _inference_mode(self._modules),
+            self.attention.installed(self.model),
+            binding,
+            _memory_errors(),
+        ):
             yield self.model
 
 
@@ -104,6 +112,6 @@ def _memory_errors() -> Iterator[None]:
 def _out_of_memory() -> OutOfMemoryError:
     return OutOfMemoryError(
         "the device ran out of memory; model and store are unchanged. Lower "
-        "RuntimeConfig.prefill_chunk, AdaptationConfig.clozes_per_step or span_length, "
-        "max_documents, or read a shorter document."
+        "RuntimeConfig.prefill_chunk, train_chunk, max_batch_size or max_kv_bytes, or read a "
+        "shorter document."
     )

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ttt_core.errors import StoreError
+from ttt_core.files import Usage, make_private, replacing, usage
 from ttt_core.report import AdaptationReport
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ class AdapterStore:
             "checksum": _checksum(entry.weights, key, entry.report),
         }
         self.prepare(key)
-        with self._writing():
-            _write_atomically(self._file(key), save(entry.weights, metadata))
+        with self._writing(), replacing(self._file(key)) as temporary:
+            temporary.write_bytes(save(entry.weights, metadata))
 
     def prepare(self, key: str) -> None:
         """Make sure that `key` can be written, before work is spent on it.
@@ -104,10 +104,22 @@ class AdapterStore:
         """
         folder = self._file(key).parent
         with self._writing():
-            for path in (self.path, folder.parent, folder):
-                path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(self.path, folder.parent, folder)
             if not os.access(folder, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def usage(self) -> Usage:
+        """Number and bytes of the entries; reads no contents.
+
+        Raises:
+            StoreError: The folder cannot be listed.
+        """
+        try:
+            return usage(self.path, f"v{FORMAT_VERSION}/*/*.safetensors")
+        except OSError as error:
+            raise StoreError(
+                f"cannot read the adapter store {self.path}: {error.strerror}"
+            ) from None
 
     def set_aside(self, key: str) -> None:
         """Rename the entry to `*.damaged`, so that it is made again and can still be looked at."""
@@ -150,28 +162,3 @@ def _checksum(weights: dict[str, torch.Tensor], key: str, report: AdaptationRepo
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name == "nt":  # Windows cannot open folders; its rename is durable enough.
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

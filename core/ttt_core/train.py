@@ -14,17 +14,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
 
 from ttt_core import flops
 from ttt_core.adapter import QueryAdapter
 from ttt_core.drift import measure_drift
 from ttt_core.errors import AdaptationError
-from ttt_core.packed import forward_batch
 from ttt_core.probe import (
     FEWEST,
     ClozeScores,
-    HeldOut,
     hold_out,
     paired_test,
     score_clozes,
@@ -32,11 +29,12 @@ from ttt_core.probe import (
 )
 from ttt_core.progress import Progress, ProgressCallback, Stage, ignore_progress
 from ttt_core.report import AdaptationReport, LearningRateTrial, ProbeResult
-from ttt_core.supervision import Cloze, TokenizedDocument, get_supervision
+from ttt_core.step import Activations, NonFiniteLossError, make_optimizer, training_step
+from ttt_core.supervision import Cloze, Supervision, TokenizedDocument, get_supervision
 
 if TYPE_CHECKING:
     from ttt_core.config import AdaptationConfig
-    from ttt_core.prefill import FrozenPrefix
+    from ttt_core.prefix import FrozenPrefix
     from ttt_core.runtime import Runtime
 
 LADDERS = {"lora": (3e-3, 1e-3, 1e-4), "full": (1e-3, 1e-4, 1e-5)}
@@ -53,6 +51,7 @@ PATIENCE = 2
 class _Costs:
     """Seconds and tokens, counted as they are spent."""
 
+    activations: Activations
     steps: int = 0
     trained_tokens: int = 0
     probed_tokens: int = 0
@@ -77,6 +76,7 @@ class Task:
         document: The document's tokens and passages.
         generic: Tokenised generic questions for the drift.
         config: The recipe.
+        chunk: Tokens per forward and backward pass.
     """
 
     runtime: Runtime
@@ -84,10 +84,7 @@ class Task:
     document: TokenizedDocument
     generic: Sequence[Sequence[int]]
     config: AdaptationConfig
-
-
-class NonFiniteLossError(Exception):
-    """Loss or gradient is NaN or infinite; caught in this file."""
+    chunk: int = 1024
 
 
 def adapt_queries(
@@ -108,7 +105,9 @@ def adapt_queries(
 class _Run:
     """One sequence of optimiser steps at one learning rate, and the best weights on the way."""
 
-    def __init__(self, task: Task, held_out: HeldOut, learning_rate: float, costs: _Costs) -> None:
+    def __init__(
+        self, task: Task, supervision: Supervision, learning_rate: float, costs: _Costs
+    ) -> None:
         config = task.config
         self.learning_rate = learning_rate
         self.losses: list[float] = []
@@ -118,12 +117,10 @@ class _Run:
         self._costs = costs
         self.adapter = QueryAdapter.create(task.runtime.architecture.projections, config)
         self._best = self._initial = self.adapter.state_dict()
-        self._optimizer = torch.optim.AdamW(
-            self.adapter.parameters(), lr=learning_rate, weight_decay=config.weight_decay
+        self._optimizer = make_optimizer(
+            self.adapter, learning_rate=learning_rate, weight_decay=config.weight_decay
         )
-        self._batches = get_supervision(config.supervision).batches(
-            task.document, held_out=held_out.passages, config=config
-        )
+        self._batches = supervision.batches()
 
     @property
     def steps(self) -> int:
@@ -131,23 +128,22 @@ class _Run:
 
     def step(self) -> float:
         """Take one optimiser step and return its loss."""
-        batch = next(self._batches)
-        runtime, parameters = self._task.runtime, self.adapter.parameters()
-        with runtime.turn(self.adapter) as model, torch.enable_grad():
-            logits, labels = forward_batch(model, runtime.architecture, self._task.prefix, batch)
-            loss = functional.cross_entropy(logits, labels)
-            # Not backward(): it would also fill .grad of the borrowed model's own weights.
-            gradients = torch.autograd.grad(loss, parameters)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self._task.config.max_grad_norm)
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
-            raise NonFiniteLossError
-        self._optimizer.step()
+        batch, task = next(self._batches), self._task
+        first = None if self._costs.activations.peak else self._costs.activations
+        loss = training_step(
+            task.runtime,
+            task.prefix,
+            self.adapter,
+            self._optimizer,
+            batch,
+            max_grad_norm=task.config.max_grad_norm,
+            chunk=task.chunk,
+            activations=first,  # Counting costs time, and every step keeps about the same.
+        )
         self._costs.steps += 1
         self._costs.trained_tokens += len(batch.input_ids)
-        self.losses.append(loss.item())
-        return self.losses[-1]
+        self.losses.append(loss)
+        return loss
 
     def look(self, loss: float) -> None:
         """Keep the weights if their held-out `loss` is the lowest so far."""
@@ -172,8 +168,11 @@ class _Adaptation:
         self._task = task
         self._config = task.config
         self._on_progress = on_progress
-        self._costs = _Costs()
+        self._costs = _Costs(Activations(task.runtime))
         self._held_out = hold_out(task.document, task.config)
+        self._supervision = get_supervision(task.config.supervision)(
+            task.document, held_out=self._held_out.passages, config=task.config
+        )
         self._trials: list[LearningRateTrial] = []
         self._before: ClozeScores | None = None  # The base's scores, for the decision.
 
@@ -209,10 +208,7 @@ class _Adaptation:
         return self._decide(run)
 
     def _has_material(self) -> bool:
-        batches = get_supervision(self._config.supervision).batches(
-            self._task.document, held_out=self._held_out.passages, config=self._config
-        )
-        return next(batches, None) is not None
+        return next(self._supervision.batches(), None) is not None
 
     def _nothing_to_mend(self) -> str | None:
         """Say so if the base is right too often for any training to show a gain."""
@@ -332,7 +328,7 @@ class _Adaptation:
         return score_clozes(task.runtime, task.prefix, task.document, clozes, adapter)
 
     def _new_run(self, learning_rate: float) -> _Run:
-        return _Run(self._task, self._held_out, learning_rate, self._costs)
+        return _Run(self._task, self._supervision, learning_rate, self._costs)
 
     def _keep_base(
         self, reason: str, run: _Run | None = None
@@ -362,6 +358,8 @@ class _Adaptation:
             positions=costs.trained_tokens,
             probed_tokens=costs.probed_tokens,
             losses=tuple(run.losses) if run else (),
+            attention=self._task.runtime.attention.name,
+            activation_bytes=costs.activations.peak,
             learning_rate=run.learning_rate if run else None,
             trials=tuple(self._trials),
             probe=probe,

@@ -481,7 +481,7 @@ def test_public_names() -> None:
 def _count_passes(engine: TTTEngine) -> list[None]:
     """Record every forward pass from now on."""
     passes: list[None] = []
-    engine._loaded().runtime.model.register_forward_hook(lambda *_: passes.append(None))
+    engine._loaded().model.runtime.model.register_forward_hook(lambda *_: passes.append(None))
     return passes
 
 

@@ -1,4 +1,4 @@
-"""The command `ttt`: ask, adapt, demo.
+"""The command `ttt`: ask, adapt, store, demo.
 
 arguments ─ inputs.py ─▶ documents, questions ─ work.py ─▶ engine ─ ask, adapt, demo ─▶ answers
 

@@ -12,7 +12,7 @@ from ttt_core import __version__
 from ttt_core.cli import options
 from ttt_core.cli.failures import reported
 from ttt_core.cli.inputs import check_names, sort_arguments
-from ttt_core.config import RuntimeConfig
+from ttt_core.cli.store import app as store_app
 
 app = typer.Typer(
     help="Read a document once, sharpen a local model's queries on it, answer many questions.",
@@ -22,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(store_app, name="store")
 
 
 def run() -> int:
@@ -83,6 +84,7 @@ def ask(
     parametrization: options.Parametrize = None,
     no_gate: options.NoGate = False,
     store: options.Store = None,
+    keep_kv: options.KeepKV = None,
     max_new_tokens: options.MaxNewTokens = None,
     temperature: options.Temperature = 0.0,
     seed: options.SamplingSeed = None,
@@ -107,7 +109,7 @@ def ask(
             device=device,
             dtype=dtype,
             system=system,
-            runtime=RuntimeConfig(on_overflow=on_overflow),
+            runtime=options.runtime_config(keep_kv=keep_kv, on_overflow=on_overflow),
             adaptation=None if no_adapt else recipe,
             store=store,
         )
@@ -123,6 +125,7 @@ def adapt(
         list[str],
         typer.Argument(metavar="FILE...", help="Text, Markdown or source files (- is stdin)."),
     ],
+    each: Annotated[bool, typer.Option("--each", help="Adapt to each file by itself.")] = False,
     system: options.System = None,
     on_overflow: options.OnOverflow = "error",
     as_json: options.AsJson = False,
@@ -135,8 +138,12 @@ def adapt(
     parametrization: options.Parametrize = None,
     no_gate: options.NoGate = False,
     store: options.Store = None,
+    keep_kv: options.KeepKV = None,
 ) -> None:
-    """Adapt to a document ahead of the first question, and report what it brought."""
+    """Adapt to a document ahead of the first question, and report what it brought.
+
+    Several files are read as one document, or, with --each, as one document each.
+    """
     from ttt_core.cli import adapt as adapting
 
     with reported(as_json=as_json):
@@ -146,7 +153,7 @@ def adapt(
             device=device,
             dtype=dtype,
             system=system,
-            runtime=RuntimeConfig(on_overflow=on_overflow),
+            runtime=options.runtime_config(keep_kv=keep_kv, on_overflow=on_overflow),
             adaptation=options.adaptation_config(
                 steps=steps,
                 learning_rate=learning_rate,
@@ -156,7 +163,8 @@ def adapt(
             ),
             store=store,
         )
-        adapting.adapt(files, setup, as_json=as_json)
+        command = adapting.adapt_each if each else adapting.adapt
+        command(files, setup, as_json=as_json)
 
 
 @app.command()

@@ -20,6 +20,7 @@ _STAGES = {
     "tune": "trying rates",
     "train": "training",
     "probe": "judging",
+    "documents": "documents",
 }
 _WIDE = 10_000
 """Columns of what is no terminal: nothing may be wrapped or cut there."""
@@ -100,6 +101,7 @@ class Bars:
 
     def __init__(self) -> None:
         self._tasks: dict[str, TaskID] = {}
+        self._document: int | None = None
         self._progress = Progress(
             SpinnerColumn(finished_text=" "),
             TextColumn("{task.description}"),
@@ -127,7 +129,10 @@ class Bars:
         self._progress.stop()
 
     def __call__(self, report: Report) -> None:
-        """Show what the engine reports."""
+        """Show what the engine reports; of many documents, the bars of the one in work."""
+        if report.document != self._document and report.stage != "documents":
+            self._document = report.document
+            self._remove_all_but(_STAGES["documents"])
         self.advance(_STAGES[report.stage], report.done, report.total, _figures(report))
 
     def advance(self, title: str, done: int, total: int, figures: str = "") -> None:
@@ -145,8 +150,13 @@ class Bars:
 
     def _finish_earlier(self) -> None:
         """Stop the clocks of the stages before: early stopping ends one at less than its total."""
-        for task in self._tasks.values():
-            self._progress.stop_task(task)
+        for title, task in self._tasks.items():
+            if title != _STAGES["documents"]:  # Goes on all the while.
+                self._progress.stop_task(task)
+
+    def _remove_all_but(self, kept: str) -> None:
+        for title in self._tasks.keys() - {kept}:
+            self._progress.remove_task(self._tasks.pop(title))
 
 
 def _figures(report: Report) -> str:

@@ -81,7 +81,8 @@ class Comparison:
     @property
     def kept_base(self) -> bool:
         """Whether both sides are the base model, because the gate said so."""
-        return self.adapted_document.adapter is None
+        report = self.adapted_document.report
+        return report is None or report.decision == "kept_base"
 
 
 def demo(setup: Setup, *, lines: int, questions: int, seed: int, as_json: bool) -> None:
@@ -110,7 +111,7 @@ def _write_document(lines: int, questions: int, seed: int) -> tuple[tuple[Questi
 def _compare(
     engine: TTTEngine, adapted: AdaptedDocument, questions: tuple[Question, ...]
 ) -> Comparison:
-    read = len(adapted.prefix)
+    read = adapted.n_tokens
     report = adapted.report if adapted.source == "trained" else None
     trained = report.positions + report.probed_tokens if report else 0
     with console.Bars() as bars:
@@ -151,7 +152,7 @@ def _print(found: Comparison, lines: int) -> None:
 
 
 def _table(found: Comparison, lines: int) -> Table:
-    tokens = len(found.adapted_document.prefix)
+    tokens = found.adapted_document.n_tokens
     table = Table(
         title=f"{len(found.questions)} questions on {lines:,} lines ({tokens:,} tokens)",
         caption="tokens: all that went through the model",

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ttt_core.cli.failures import UsageProblem
+from ttt_core.cli.sizes import parse_size
 from ttt_core.config import (
     AdaptationConfig,
     GenerationConfig,
@@ -91,6 +92,18 @@ Store = Annotated[
         rich_help_panel=_ADAPTING,
     ),
 ]
+KeepKV = Annotated[
+    str | None,
+    typer.Option(
+        "--keep-kv",
+        metavar="SIZE",
+        envvar="TTT_KEEP_KV",
+        help="Keep documents' keys and values on disk, too, up to SIZE in all (20GiB): later "
+        "commands read them instead of computing. They hold what the documents say.",
+        show_default="nothing",
+        rich_help_panel=_ADAPTING,
+    ),
+]
 NoAdapt = Annotated[
     bool,
     typer.Option("--no-adapt", help="Answer in-context only.", rich_help_panel=_ADAPTING),
@@ -129,6 +142,12 @@ class Setup:
     adaptation: AdaptationConfig | None = field(default_factory=AdaptationConfig)
     """None: answer in-context."""
     store: Path | None = None
+
+
+def runtime_config(*, keep_kv: str | None = None, on_overflow: Overflow = "error") -> RuntimeConfig:
+    """Say what to keep, and what to do with a document that is too long."""
+    disk = parse_size(keep_kv, option="--keep-kv") if keep_kv else 0
+    return RuntimeConfig(on_overflow=on_overflow, max_disk_kv_bytes=disk)
 
 
 def adaptation_config(

@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from ttt_core import AdaptedDocument
@@ -18,7 +20,8 @@ _DECISIONS = {"adapted": "adapted", "kept_base": "kept the base model"}
 
 def summary(adapted: AdaptedDocument) -> str:
     """Say in one line what was read and learned."""
-    read = f"read {len(adapted.prefix):,} tokens in {_seconds(adapted.seconds['prefill'])}"
+    disk = " from disk" if adapted.prefix_source == "disk" else ""
+    read = f"read {adapted.n_tokens:,} tokens{disk} in {_seconds(adapted.seconds['prefill'])}"
     report = adapted.report
     if report is None:
         return f"{read}; answering in-context, without adapting"
@@ -50,15 +53,28 @@ def report_table(adapted: AdaptedDocument) -> Table:
     return table
 
 
+def corpus_table(documents: Sequence[tuple[str, AdaptedDocument]]) -> Table:
+    """Lay out what was done to many documents, one a line."""
+    table = Table("document", "tokens", "decision", "source", "seconds", box=SIMPLE)
+    for column in (1, 4):
+        table.columns[column].justify = "right"
+    for name, adapted in documents:
+        decision = _DECISIONS[adapted.report.decision] if adapted.report else ""
+        seconds = f"{sum(adapted.seconds.values()):.1f}"
+        table.add_row(Text(name), f"{adapted.n_tokens:,}", decision, adapted.source, seconds)
+    return table
+
+
 def document_json(names: Sequence[str], adapted: AdaptedDocument) -> dict[str, Any]:
     """What was read and learned, for a script."""
     report = adapted.report
     return {
         "documents": list(names),
         "sha256": adapted.document_hash,
-        "document_tokens": len(adapted.prefix),
+        "document_tokens": adapted.n_tokens,
         "dropped_tokens": adapted.dropped_tokens,
         "source": adapted.source,
+        "kv_source": adapted.prefix_source,
         "seconds": adapted.seconds,
         "key": adapted.key,
         # By way of pydantic's own JSON, which writes null for what is not finite.
@@ -81,6 +97,7 @@ def answer_json(question: str, answer: Answer) -> dict[str, Any]:
             "computed_tokens": usage.computed_tokens,
         },
         "seconds": {"first_token": answer.timing.first_token, "total": answer.timing.total},
+        "attention": answer.timing.attention,
     }
 
 
@@ -112,6 +129,9 @@ def _facts(adapted: AdaptedDocument, report: AdaptationReport) -> Iterator[tuple
     )
     yield "document", f"{report.document_tokens:,} tokens, {report.supervision} supervision"
     yield "weights", report.parametrization
+    if report.attention:
+        kept = report.activation_bytes / 2**20
+        yield "attention", f"{report.attention}; a pass keeps {kept:,.1f} MiB to go back"
 
 
 def _rates(report: AdaptationReport) -> str:

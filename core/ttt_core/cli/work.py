@@ -63,6 +63,20 @@ def learn(engine: TTTEngine, documents: Sequence[Document], setup: Setup) -> Ada
     return adapted
 
 
+def learn_each(
+    engine: TTTEngine, documents: Sequence[Document], setup: Setup
+) -> list[AdaptedDocument]:
+    """Read and adapt to each document by itself."""
+    if setup.runtime.on_overflow == "error":
+        _refuse_hopeless(engine, documents)
+    with _adapters_stored(), console.Bars() as bars:
+        adapted = engine.adapt_many(documents, system=setup.system, on_progress=bars)
+    cut = sum(document.dropped_tokens > 0 for document in adapted)
+    if cut:
+        console.note(f"note: {cut:,} documents are longer than the model's window; they were cut")
+    return adapted
+
+
 def _refuse_hopeless(engine: TTTEngine, documents: Sequence[Document]) -> None:
     """Judge a huge file by its beginning: tokenising all of it takes minutes, deaf to Ctrl-C."""
     window = engine.window
@@ -109,6 +123,16 @@ def _nothing_stored() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt("nothing was stored") from None
+
+
+@contextmanager
+def _adapters_stored() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            "what was adapted so far is stored; run it again to go on"
+        ) from None
 
 
 @contextmanager

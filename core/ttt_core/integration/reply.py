@@ -68,6 +68,7 @@ class Reply:
             "dropped_tokens": adapted.dropped_tokens if adapted else 0,
             "cached_tokens": answer.usage.cached_tokens,
             "computed_tokens": answer.usage.computed_tokens,
+            "attention": answer.timing.attention,
             "seconds": {
                 **(adapted.seconds if adapted else {}),
                 "first_token": answer.timing.first_token,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
-from ttt_core.packed import IGNORE, PackedBatch, forward_batch
+from ttt_core.packed import IGNORE, PackedBatch
 from ttt_core.prefill import prefill
 from ttt_core.runtime import Runtime
 from ttt_core.sandbox.registry import Registry, make_registry
@@ -43,7 +43,8 @@ def score(
         start=len(prefix),
     )
     with runtime.turn() as ready:
-        logits, labels = forward_batch(ready, runtime.architecture, prefix, batch)
+        logits = runtime.attention.forward_batch(ready, prefix, batch)
+        labels = batch.targets.to(logits.device)
     hits = (logits.argmax(-1) == labels).split([len(answer) for _, answer in pairs])
     right = [each.tolist() for each in hits]
     return Accuracy(

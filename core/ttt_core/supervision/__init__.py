@@ -14,14 +14,14 @@ from ttt_core.supervision.passages import Passage, TokenizedDocument, find_passa
 from ttt_core.supervision.random_span import RandomSpanSupervision
 from ttt_core.supervision.recurrence import RecurrenceSupervision
 
-_SUPERVISIONS: dict[SupervisionName, Supervision] = {
-    "cloze": ClozeSupervision(),
-    "recurrence": RecurrenceSupervision(),
-    "random_span": RandomSpanSupervision(),
+_SUPERVISIONS: dict[SupervisionName, type[Supervision]] = {
+    "cloze": ClozeSupervision,
+    "recurrence": RecurrenceSupervision,
+    "random_span": RandomSpanSupervision,
 }
 
 
-def get_supervision(name: SupervisionName) -> Supervision:
+def get_supervision(name: SupervisionName) -> type[Supervision]:
     """Return the supervision called `name`."""
     return _SUPERVISIONS[name]
 

@@ -11,22 +11,30 @@ from ttt_core.supervision.passages import Passage, TokenizedDocument
 
 
 class Supervision(Protocol):
-    """Turns a document and a seed into training batches."""
+    """Turns a document and a seed into training batches.
 
-    def batches(
+    Constructing one analyses the document, which costs; `batches` can then be called again and
+    again, once for every learning rate that is tried.
+    """
+
+    def __init__(
         self,
         document: TokenizedDocument,
         *,
         held_out: Collection[Passage],
         config: AdaptationConfig,
-    ) -> Iterator[PackedBatch]:
-        """Yield batches without end, or none if the document has nothing to train on.
+    ) -> None:
+        """Analyse a document.
 
         Args:
             document: The document's tokens.
             held_out: Passages whose tokens must never be a label.
             config: Sizes and the seed; the same values yield the same batches.
         """
+        ...
+
+    def batches(self) -> Iterator[PackedBatch]:
+        """Yield batches without end, or none if the document has nothing to train on."""
         ...
 
 

@@ -28,52 +28,40 @@ class Cloze(NamedTuple):
 class ClozeSupervision:
     """`clozes_per_step` tails a step; every passage once before any comes again."""
 
-    def batches(
+    def __init__(
         self,
         document: TokenizedDocument,
         *,
         held_out: Collection[Passage],
         config: AdaptationConfig,
-    ) -> Iterator[PackedBatch]:
-        """Yield packed tails without end; see `Supervision.batches`."""
-        rng = random.Random(config.seed)
+    ) -> None:
+        """See `Supervision`."""
         kept = set(held_out)
-        rest = [p for p in document.passages if p not in kept]
-        shortest = shortest_quotes(document)
-        usable = [p for p in rest if shortest[p] < p.end]
+        shortest = document.shortest_quotes
+        self._usable = [p for p in document.passages if p not in kept and shortest[p] < p.end]
+        self._document = document
+        self._config = config
+
+    def batches(self) -> Iterator[PackedBatch]:
+        """Yield packed tails without end; see `Supervision`."""
+        rng = random.Random(self._config.seed)
+        size, usable = self._config.clozes_per_step, self._usable
+        shortest = self._document.shortest_quotes
         queue: list[Passage] = []
         while usable:
-            while len(queue) < min(config.clozes_per_step, len(usable)):
+            while len(queue) < min(size, len(usable)):
                 queue += rng.sample(usable, len(usable))
-            chosen, queue = queue[: config.clozes_per_step], queue[config.clozes_per_step :]
-            yield pack_clozes(document, [_cloze(p, shortest[p], rng) for p in chosen])
+            chosen, queue = queue[:size], queue[size:]
+            yield pack_clozes(self._document, [_cloze(p, shortest[p], rng) for p in chosen])
 
 
 def find_clozes(document: TokenizedDocument, *, seed: int) -> list[Cloze]:
     """Return one cloze for every passage that has one, shuffled by `seed`."""
     rng = random.Random(seed)
-    shortest = shortest_quotes(document)
+    shortest = document.shortest_quotes
     clozes = [_cloze(p, shortest[p], rng) for p in document.passages if shortest[p] < p.end]
     rng.shuffle(clozes)
     return clozes
-
-
-def shortest_quotes(document: TokenizedDocument) -> dict[Passage, int]:
-    """For each passage, the first cut whose quote begins no other passage.
-
-    A quote that begins several passages has no one right continuation. A passage that is itself
-    the beginning of another has no such cut; its value is then its end.
-    """
-    ids = document.input_ids
-    ordered = sorted(document.passages, key=lambda p: ids[p.start : p.end])
-    shared = [0] * (len(ordered) + 1)  # between each passage and the one before it
-    for index in range(1, len(ordered)):
-        before, after = ordered[index - 1], ordered[index]
-        shared[index] = _common_prefix(ids[before.start : before.end], ids[after.start : after.end])
-    return {
-        p: min(p.start + max(shared[index], shared[index + 1]) + 1, p.end)
-        for index, p in enumerate(ordered)
-    }
 
 
 def pack_clozes(document: TokenizedDocument, clozes: Sequence[Cloze]) -> PackedBatch:
@@ -92,12 +80,3 @@ def _cloze(passage: Passage, shortest: int, rng: random.Random) -> Cloze:
     """Quote enough to identify the passage, and at most half of it beyond that."""
     longest = max(shortest, (passage.start + passage.end) // 2)
     return Cloze(passage.start, rng.randint(shortest, longest), passage.end)
-
-
-def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    length = 0
-    for a, b in zip(left, right, strict=False):
-        if a != b:
-            break
-        length += 1
-    return length

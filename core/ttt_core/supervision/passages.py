@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -69,6 +70,26 @@ class TokenizedDocument:
             answer_start=tuple(suffix),
         )
 
+    @cached_property
+    def shortest_quotes(self) -> dict[Passage, int]:
+        """For each passage, the first cut whose quote begins no other passage.
+
+        A quote that begins several passages has no one right continuation. A passage that is
+        itself the beginning of another has no such cut; its value is then its end.
+        """
+        ids = self.input_ids
+        ordered = sorted(self.passages, key=lambda p: ids[p.start : p.end])
+        shared = [0] * (len(ordered) + 1)  # between each passage and the one before it
+        for index in range(1, len(ordered)):
+            before, after = ordered[index - 1], ordered[index]
+            shared[index] = _common_prefix(
+                ids[before.start : before.end], ids[after.start : after.end]
+            )
+        return {
+            p: min(p.start + max(shared[index], shared[index + 1]) + 1, p.end)
+            for index, p in enumerate(ordered)
+        }
+
 
 def token_texts(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Return the text of each token; bytes of a split character come out as U+FFFD."""
@@ -106,3 +127,12 @@ def _sentences(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
             start, stopped = index + 1, False
     if start < len(texts):
         yield start, len(texts)
+
+
+def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    length = 0
+    for a, b in zip(left, right, strict=False):
+        if a != b:
+            break
+        length += 1
+    return length

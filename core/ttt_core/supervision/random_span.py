@@ -18,24 +18,32 @@ from ttt_core.supervision.passages import Passage, TokenizedDocument
 
 
 class RandomSpanSupervision:
-    """The paper's supervision: one span of `span_length` positions a step."""
+    """The paper's supervision: one span of `span_length` positions a step, or several."""
 
-    def batches(
+    def __init__(
         self,
         document: TokenizedDocument,
         *,
         held_out: Collection[Passage],
         config: AdaptationConfig,
-    ) -> Iterator[PackedBatch]:
-        """Yield spans without end; see `Supervision.batches`."""
-        allowed = trainable_positions(document, held_out)
+    ) -> None:
+        """See `Supervision`."""
+        self._document = document
+        self._config = config
+        self._allowed = trainable_positions(document, held_out)
+
+    def batches(self) -> Iterator[PackedBatch]:
+        """Yield spans without end; see `Supervision`."""
+        document, config = self._document, self._config
         length = min(config.span_length, document.end - 1 - document.start)
-        if length < 1 or not any(allowed):
+        if length < 1 or not any(self._allowed):
             return
+        n_spans = max(config.positions // config.span_length, 1)
         rng = random.Random(config.seed)
         while True:
-            start = rng.randrange(document.start, document.end - length)
-            batch = in_place_batch(document, range(start, start + length), allowed)
+            starts = [rng.randrange(document.start, document.end - length) for _ in range(n_spans)]
+            positions = {start + i for start in starts for i in range(length)}
+            batch = in_place_batch(document, positions, self._allowed)
             if batch is not None:
                 yield batch
 
@@ -45,7 +53,7 @@ def in_place_batch(
 ) -> PackedBatch | None:
     """Pack document positions; those not allowed lose their label. None if no label is left."""
     ids = torch.tensor(document.input_ids)
-    index = torch.tensor(list(positions))
+    index = torch.tensor(sorted(positions))
     keep = torch.tensor(allowed)[index]
     if not keep.any():
         return None

@@ -19,27 +19,33 @@ from ttt_core.supervision.random_span import in_place_batch
 
 
 class RecurrenceSupervision:
-    """`span_length` retrievable positions a step, anywhere in the document."""
+    """Retrievable positions, as many a step as a span is long, anywhere in the document."""
 
-    def batches(
+    def __init__(
         self,
         document: TokenizedDocument,
         *,
         held_out: Collection[Passage],
         config: AdaptationConfig,
-    ) -> Iterator[PackedBatch]:
-        """Yield batches of positions without end; see `Supervision.batches`."""
-        allowed = trainable_positions(document, held_out)
+    ) -> None:
+        """See `Supervision`."""
+        self._document = document
+        self._config = config
+        self._allowed = trainable_positions(document, held_out)
         recurrent = retrievable_positions(document.input_ids[document.start : document.end])
-        positions = [
+        self._positions = [
             position + document.start
             for position in recurrent
-            if allowed[position + document.start]
+            if self._allowed[position + document.start]
         ]
-        rng = random.Random(config.seed)
-        while positions:
-            size = min(config.span_length, len(positions))
-            batch = in_place_batch(document, sorted(rng.sample(positions, size)), allowed)
+
+    def batches(self) -> Iterator[PackedBatch]:
+        """Yield batches of positions without end; see `Supervision`."""
+        rng = random.Random(self._config.seed)
+        while self._positions:
+            size = min(self._config.positions, len(self._positions))
+            chosen = rng.sample(self._positions, size)
+            batch = in_place_batch(self._document, chosen, self._allowed)
             assert batch is not None
             yield batch
 

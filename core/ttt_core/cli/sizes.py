@@ -1,0 +1,37 @@
+"""Numbers of bytes, as people write and read them."""
+
+from __future__ import annotations
+
+import re
+
+from ttt_core.cli.failures import UsageProblem
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def parse_size(text: str, *, option: str) -> int:
+    """Return the bytes that `text` means: `20GiB` (powers of 1,024), `20GB` (of 1,000), `20000`.
+
+    Args:
+        text: What was typed.
+        option: The option's name, for the error.
+
+    Raises:
+        UsageProblem: It is no size.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise UsageProblem(f"{option} is a size such as 20GiB, not {text!r}")
+    number, unit, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** _POWERS[unit.lower()])
+
+
+def format_size(size: int) -> str:
+    """Write a number of bytes with three or four digits."""
+    amount = float(size)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:,.0f} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:,.1f} TiB"

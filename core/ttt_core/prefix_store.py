@@ -1,0 +1,185 @@
+"""Keys and values of documents on disk, so that yesterday's document is read and not computed.
+
+Opt-in, because keys and values hold what the document said. One safetensors file a document,
+written under a temporary name, synced and renamed; memory-mapped when read, its checksum and key
+verified. Over the limit, the files used least recently go; the directory is the truth, and every
+process that writes to it keeps the limit it was given. Nothing here can fail an answer: what
+cannot be kept or found is computed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ttt_core.files import Usage, entries, make_private, replacing, sweep, usage
+from ttt_core.prefix import FrozenPrefix
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT_VERSION = 1
+
+_LOG = logging.getLogger(__name__)
+_KEY = re.compile(r"[0-9a-f]{64}")
+_FILES = f"v{FORMAT_VERSION}/*/*"
+_WHOLE, _DAMAGED = ".safetensors", ".damaged"
+
+
+def prefix_store_path(adapters: Path) -> Path:
+    """Where keys and values are kept: inside the adapter store's folder, to share its privacy."""
+    return adapters / "kv"
+
+
+class PrefixStore:
+    """A folder of frozen prefixes. Safe for several threads and processes.
+
+    Args:
+        path: The folder; made when it is first written to.
+        max_bytes: Bytes of all files together.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int) -> None:
+        self.path = path
+        self.max_bytes = max_bytes
+        self._told = False
+
+    def get(self, key: str) -> FrozenPrefix | None:
+        """Return the prefix of `key` as views on its file, on the CPU and not to be written to.
+
+        None if there is none, or none that can be used; a damaged file is renamed to `*.damaged`.
+        """
+        from safetensors import SafetensorError
+
+        path = self._file(key)
+        try:
+            prefix = _load(path, key)
+            os.utime(path)  # The time of the last use is what eviction goes by.
+        except FileNotFoundError:  # Or removed by another process just now.
+            return None
+        except PermissionError as error:
+            self._tell(error)
+            return None
+        except (SafetensorError, ValueError, KeyError, TypeError, OSError):
+            with contextlib.suppress(OSError):
+                path.replace(path.with_suffix(_DAMAGED))
+            return None
+        return prefix
+
+    def put(self, key: str, prefix: FrozenPrefix) -> None:
+        """Keep a prefix if it is not larger than the limit; what was used least recently goes.
+
+        A folder that cannot be written to is told once, to the log.
+        """
+        from safetensors import SafetensorError
+
+        path, size = self._file(key), _file_size(prefix)
+        if not len(prefix) or size > self.max_bytes or path.exists():
+            return
+        try:
+            make_private(self.path, path.parent.parent, path.parent)
+            sweep(self.path)
+            self._make_room(size)
+            _save(path, key, prefix)
+        except (OSError, SafetensorError) as error:
+            self._tell(error)
+
+    def room(self) -> int:
+        """Bytes that fit without letting anything go."""
+        return max(self.max_bytes - usage(self.path, _FILES).bytes, 0)
+
+    def usage(self) -> Usage:
+        """Number and bytes of the prefixes; reads no contents."""
+        return usage(self.path, _FILES + _WHOLE)
+
+    def _make_room(self, size: int) -> None:
+        found = entries(self.path, _FILES)
+        files = [(path, stat) for path, stat in found if path.suffix in (_WHOLE, _DAMAGED)]
+        files.sort(key=lambda entry: (entry[0].suffix == _WHOLE, entry[1].st_mtime_ns))
+        total = size + sum(stat.st_size for _, stat in files)
+        for path, stat in files:
+            if total <= self.max_bytes:
+                break
+            with contextlib.suppress(OSError):  # Windows keeps files that somebody has mapped.
+                path.unlink(missing_ok=True)  # Whoever has it mapped keeps what it maps.
+                total -= stat.st_size
+
+    def _tell(self, error: Exception) -> None:
+        if not self._told:
+            self._told = True
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            _LOG.warning("cannot keep keys and values in %s: %s", self.path, reason)
+
+    def _file(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise ValueError("a store key is 64 hexadecimal digits")
+        return self.path / f"v{FORMAT_VERSION}" / key[:2] / f"{key}{_WHOLE}"
+
+
+def _file_size(prefix: FrozenPrefix) -> int:
+    """Bytes of a prefix's file; the header's are an upper bound."""
+    tensors = 2 * len(prefix.keys) + 1
+    return prefix.nbytes + 4 * len(prefix) + 256 * tensors + 1024
+
+
+def _save(path: Path, key: str, prefix: FrozenPrefix) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {"input_ids": torch.tensor(prefix.input_ids, dtype=torch.int32)}
+    for layer, (keys, values) in enumerate(prefix.pairs):
+        tensors[f"keys.{layer}"] = keys.detach().cpu().contiguous()
+        tensors[f"values.{layer}"] = values.detach().cpu().contiguous()
+    _unshare(tensors)
+    metadata = {
+        "format_version": str(FORMAT_VERSION),
+        "key": key,
+        "checksum": _checksum(tensors, key),
+    }
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def _unshare(tensors: dict[str, torch.Tensor]) -> None:
+    """Copy what shares its memory with another one: the format has no names for the same bytes."""
+    seen = set()
+    for name, tensor in tensors.items():
+        memory = tensor.untyped_storage().data_ptr()
+        if memory in seen:
+            tensors[name] = tensor.clone()
+        seen.add(memory)
+
+
+def _load(path: Path, key: str) -> FrozenPrefix:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if metadata["key"] != key or metadata["checksum"] != _checksum(tensors, key):
+        raise ValueError("the file is not what was written")
+    layers = range((len(tensors) - 1) // 2)
+    return FrozenPrefix(
+        input_ids=tuple(tensors["input_ids"].tolist()),
+        keys=tuple(tensors[f"keys.{layer}"] for layer in layers),
+        values=tuple(tensors[f"values.{layer}"] for layer in layers),
+    )
+
+
+def _checksum(tensors: dict[str, torch.Tensor], key: str) -> str:
+    """Hash key, names, shapes and every byte, without a copy of the tensors."""
+    import torch
+
+    digest = hashlib.sha256(f"{key}\n".encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        # As bytes, since numpy knows no bfloat16.
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -79,6 +79,7 @@ def close(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor], atol: flo
 def _tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "several tiles":
         monkeypatch.setattr(reference, "_TILE_SCORES", SMALL_TILES)
+        monkeypatch.setattr(reference, "_FEWEST_KEYS", 64)
 
 
 @pytest.fixture
@@ -121,6 +122,7 @@ def test_reference_is_scaled_dot_product_attention(
     with pytest.MonkeyPatch.context() as patch:
         if tiled:
             patch.setattr(reference, "_TILE_SCORES", SMALL_TILES)
+            patch.setattr(reference, "_FEWEST_KEYS", 64)
         found = attend(query, (keys,), values, scale=0.7, mask=mask)
     expected = functional.scaled_dot_product_attention(
         query, keys, values, attn_mask=mask, scale=0.7
@@ -140,6 +142,7 @@ def test_half_precision_is_not_rounded_on_the_way(dtype: torch.dtype) -> None:
 def test_tiles_cover_the_keys_and_stay_small(monkeypatch: pytest.MonkeyPatch) -> None:
     query, _, values = operands(1000)
     monkeypatch.setattr(reference, "_TILE_SCORES", {"cpu": 100 * ROWS * HEADS * QUERIES})
+    monkeypatch.setattr(reference, "_FEWEST_KEYS", 64)
     tiles = list(reference._tiles(query, values))
     assert [key for tile in tiles for key in range(1000)[tile]] == list(range(1000))
     assert [tile.stop - tile.start for tile in tiles] == [100] * 10

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 
-_GROUPS = 8
+_GROUPS = 4
 """Groups of picked positions: more save keys, fewer make longer rows for the kernels."""
 
 

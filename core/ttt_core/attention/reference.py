@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import torch
 
-_TILE_SCORES = {"cpu": 1 << 21}  # Fits the caches; more costs page faults.
+_TILE_SCORES = {"cpu": 1 << 19}  # Fits the caches.
 _TILE_SCORES_ELSEWHERE = 1 << 26
+_FEWEST_KEYS = 256  # In a tile; fewer make matrix products slow.
 
 
 class Attended(NamedTuple):
@@ -67,7 +68,11 @@ def attend(
     """
     attended: Attended | None = None
     for tile in _tiles(query, values):
-        scores = _scores(query, keys, tile, scale, mask, softcap)
+        scores = _scores(query, keys, tile, scale)
+        if softcap is not None:
+            scores.div_(softcap).tanh_().mul_(softcap)
+        if mask is not None:
+            scores.masked_fill_(~mask[..., tile], -torch.inf)
         top = scores.amax(-1, keepdim=True)
         top.masked_fill_(top.isneginf(), 0)  # No key visible: every weight is exp(-inf) = 0.
         weights = scores.sub_(top).exp_()
@@ -109,12 +114,16 @@ def attend_backward(
     to_query = torch.zeros_like(query, dtype=torch.float32)
     to_keys, to_values = [], []
     for tile in _tiles(query, values):
-        scores = _scores(query, keys, tile, scale, mask, softcap)
-        bend = None if softcap is None else 1 - (scores.masked_fill(scores.isneginf(), 0)
-                                                 / softcap).square_()  # fmt: skip
-        weights = scores.sub_(lse[..., None]).exp_()
-        change = _product(grad, values[..., tile, :].transpose(-1, -2))
-        change.sub_(delta[..., None]).mul_(weights)
+        bend: torch.Tensor | None = None
+        if softcap is None:
+            weights = _scores(query, keys, tile, scale, minus=lse).exp_()
+        else:
+            capped = _scores(query, keys, tile, scale).div_(softcap).tanh_()
+            bend = 1 - capped.square()
+            weights = capped.mul_(softcap).sub_(lse[..., None]).exp_()
+        if mask is not None:
+            weights.masked_fill_(~mask[..., tile], 0)
+        change = _product(grad, values[..., tile, :].transpose(-1, -2), minus=delta).mul_(weights)
         if bend is not None:
             change.mul_(bend)
         to_query += _product(change, _joined(keys, tile))
@@ -131,7 +140,7 @@ def _tiles(query: torch.Tensor, values: torch.Tensor) -> Iterator[slice]:
     """Cut the keys so that a tile's scores stay small."""
     most = _TILE_SCORES.get(query.device.type, _TILE_SCORES_ELSEWHERE)
     n_keys, n_rows = values.shape[-2], query.shape[:-1].numel()
-    size = max(most // max(n_rows, 1), 64)
+    size = max(most // max(n_rows, 1), _FEWEST_KEYS)
     for start in range(0, n_keys, size):
         yield slice(start, min(start + size, n_keys))
 
@@ -141,15 +150,9 @@ def _scores(
     keys: Sequence[torch.Tensor],
     tile: slice,
     scale: float,
-    mask: torch.Tensor | None,
-    softcap: float | None,
+    minus: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    scores = _product(query, _joined(keys, tile).transpose(-1, -2)).mul_(scale)
-    if softcap is not None:
-        scores.div_(softcap).tanh_().mul_(softcap)
-    if mask is not None:
-        scores.masked_fill_(~mask[..., tile], -torch.inf)
-    return scores
+    return _product(query, _joined(keys, tile).transpose(-1, -2), scale=scale, minus=minus)
 
 
 def _joined(keys: Sequence[torch.Tensor], tile: slice) -> torch.Tensor:
@@ -157,13 +160,31 @@ def _joined(keys: Sequence[torch.Tensor], tile: slice) -> torch.Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
-def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Matrix product accumulated and returned in fp32, whatever is multiplied."""
-    if not right.is_cuda or right.dtype == torch.float32:
-        return left.float() @ right.float()
-    # Half-precision tensor cores, fp32 results: `@` would round the scores to half precision.
-    flat = torch.bmm(
-        left.to(right.dtype).flatten(0, 1), right.flatten(0, 1), out_dtype=torch.float32
-    )
-    product: torch.Tensor = flat.unflatten(0, left.shape[:2])
-    return product
+def _product(
+    left: torch.Tensor,
+    right: torch.Tensor,
+    *,
+    scale: float = 1.0,
+    minus: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return scale * left @ right - minus in fp32, whatever is multiplied.
+
+    Args:
+        left: Shape (rows, heads, n, k).
+        right: Shape (rows, heads, k, m).
+        scale: Factor of the product.
+        minus: Subtracted from every entry of a line, shape (rows, heads, n).
+    """
+    rows = left.shape[:2]
+    # Zero is not even read where nothing is subtracted (beta=0).
+    offset = left.new_zeros((1, 1, 1)) if minus is None else minus.flatten(0, 1)[..., None]
+    left, right = left.flatten(0, 1), right.flatten(0, 1)
+    if right.is_cuda and right.dtype != torch.float32:
+        # Half-precision tensor cores, fp32 results: `@` would round the scores to half precision.
+        product = torch.bmm(left.to(right.dtype), right, out_dtype=torch.float32)
+        product.mul_(scale).sub_(offset)
+    else:
+        beta = 0 if minus is None else -1
+        product = torch.baddbmm(offset.float(), left.float(), right.float(), beta=beta, alpha=scale)
+    result: torch.Tensor = product.unflatten(0, rows)
+    return result

@@ -66,7 +66,11 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "qwen3": ("Qwen3Config", HEADS),
     "qwen3-moe": ("Qwen3MoeConfig", MOE),
-    "gemma2-mixed-softcap": ("Gemma2Config", {**SLIDING, "query_pre_attn_scalar": 8}),
+    # Eager: older transformers take SDPA for it, which knows no soft cap.
+    "gemma2-mixed-softcap": (
+        "Gemma2Config",
+        {**SLIDING, "query_pre_attn_scalar": 8, "attn_implementation": "eager"},
+    ),
     "gemma3-mixed": ("Gemma3TextConfig", {**SLIDING, "layer_types": MIXED_LAYERS}),
     "phi3-fused-sliding": ("Phi3Config", {**COMMON, "sliding_window": 7}),
     "gpt-neox-fused": (

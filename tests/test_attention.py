@@ -399,10 +399,11 @@ def test_private_operators_have_the_signature_we_call(operator: str, arguments: 
 def covered(blocks: Sequence[layout.Block], n_tokens: int, n_keys: int) -> torch.Tensor:
     """How often each (token, key) pair is read."""
     counts = torch.zeros(n_tokens, n_keys, dtype=torch.long)
-    for tokens, keys, mask, full_rows in blocks:
+    for block in blocks:
+        tokens, keys, mask = block.tokens, block.keys, block.mask
         if mask is not None:
             assert mask.shape == counts[tokens, keys].shape
-            assert mask.any(-1).all() or not full_rows
+            assert mask.any(-1).all() or not block.full_rows
         counts[tokens, keys] += 1 if mask is None else mask.long()
     return counts
 

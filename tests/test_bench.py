@@ -167,7 +167,11 @@ def test_other_answers_are_void_in_any_dtype(dtype: torch.dtype) -> None:
 def test_the_floor_counts_what_a_step_computes(
     setting: Setting, kind: str, parametrization: str
 ) -> None:
-    """Against PyTorch's own counter on the real step; masked corners cost it a little more."""
+    """Against PyTorch's own counter on the real step.
+
+    Masked corners cost it a little more, and groups of picked positions read keys that some of
+    them do not see.
+    """
     config = AdaptationConfig.model_validate({"parametrization": parametrization})
     prefix = prefill(setting.runtime, setting.document(512))
     batch = steps.make_batches(setting, prefix, 16)[kind]
@@ -176,7 +180,8 @@ def test_the_floor_counts_what_a_step_computes(
     with FlopCounterMode(display=False) as counter:
         trainer.ours(batch)
     counted = counter.get_total_flops()
-    assert counted == pytest.approx(cost.operations + cost.unused, rel=0.05)
+    counted_more = counted / (cost.operations + cost.unused)
+    assert 0.95 < counted_more < (1.15 if kind == "picked" else 1.05)
     assert cost.unused < 0.05 * cost.operations
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+import ttt_core.learning
 import ttt_core.step
 from ttt_core import (
     AdaptationConfig,
@@ -452,13 +455,13 @@ def test_the_same_document_at_once_is_adapted_once(
     import ttt_core.engine
 
     calls, together = [], threading.Barrier(4)
-    adapt = ttt_core.engine.adapt_queries
+    adapt = ttt_core.learning.adapt_queries
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
         return adapt(*args, **kwargs)
 
-    monkeypatch.setattr(ttt_core.engine, "adapt_queries", counted)
+    monkeypatch.setattr(ttt_core.learning, "adapt_queries", counted)
     sources: list[str] = []
 
     def work() -> None:
@@ -598,3 +601,89 @@ def test_stop_strings_end_the_answer_the_same_way_streamed_or_not(forced: TTTEng
     streamed = forced.stream(adapted, QUESTION, max_new_tokens=20, stop=(stop,))
     assert "".join(streamed) == stopped.text
     assert streamed.answer.usage.completion_tokens < 20
+
+
+# ---------------------------------------------------------------- callers side by side
+
+
+def test_two_engines_on_one_model_wait_for_each_other(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """Overlapping turns would restore each other's attention, and leave the model changed."""
+    engines = [TTTEngine(model, tokenizer, store=tmp_path) for _ in range(2)]
+    before = model.config._attn_implementation
+    expected = engines[0].generate(engines[0].read(TEXT), QUESTION, max_new_tokens=8).token_ids
+    found: list[object] = []
+
+    def ask(engine: TTTEngine) -> None:
+        for _ in range(4):
+            engine.reset()
+            answer = engine.generate(engine.read(TEXT), QUESTION, max_new_tokens=8)
+            found.append(answer.token_ids)
+
+    threads = [threading.Thread(target=ask, args=(engine,)) for engine in engines]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 8
+    assert model.config._attn_implementation == before
+
+
+def test_a_caller_in_inference_mode_disturbs_nobody(forced: TTTEngine) -> None:
+    with torch.inference_mode():
+        adapted = forced.adapt(TEXT)
+        stream = forced.stream(adapted, QUESTION, max_new_tokens=6)
+        first = next(stream)
+    rest = "".join(stream)
+    assert first + rest == forced.generate(adapted, QUESTION, max_new_tokens=6).text
+
+
+def test_a_kept_stream_holds_no_document(engine: TTTEngine) -> None:
+    read = engine.read(TEXT)
+    held = weakref.ref(read.prefix)
+    stream = engine.stream(read, QUESTION, max_new_tokens=3)
+    for _ in stream:
+        pass
+    read.release()
+    assert held() is None
+    assert stream.answer.usage.cached_tokens > 0
+
+
+def test_reading_again_is_counted(engine: TTTEngine) -> None:
+    read = engine.read(TEXT)
+    once = engine.generate(read, QUESTION, max_new_tokens=3).usage
+    engine.reset()
+    again = engine.generate(read, QUESTION, max_new_tokens=3).usage
+    assert (once.cached_tokens, again.cached_tokens) == (read.n_tokens, 0)
+    assert again.computed_tokens == once.computed_tokens + read.n_tokens
+
+
+def test_one_question_is_no_batch(engine: TTTEngine) -> None:
+    with pytest.raises(ConfigError, match="list of questions"):
+        engine.generate_batch(None, QUESTION)
+
+
+def test_trained_adapters_keep_no_gradients(forced: TTTEngine) -> None:
+    adapter = forced.adapt(TEXT).adapter
+    assert adapter is not None
+    assert all(weight.grad is None for weight in adapter.parameters())
+
+
+def test_what_is_shown_of_a_document_is_not_its_text(engine: TTTEngine) -> None:
+    read = engine.read(TEXT)
+    shown = " ".join(map(repr, (read, read.prompt, read.prefix, read._prefix)))
+    assert "is in room" not in shown
+    assert str(list(read.prompt.input_ids[:8]))[1:-1] not in shown
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DocumentTooLongError(tokens=9, limit=5, window=8),
+        PromptTooLongError(prefix=1, suffix=2, max_new_tokens=3, window=4),
+    ],
+)
+def test_errors_travel_between_processes(error: Exception) -> None:
+    again = copy.copy(error)  # As pickle does it.
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))

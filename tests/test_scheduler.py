@@ -76,7 +76,7 @@ class Passes:
             self.dropped.append(segment)
             inner.drop(segment)
 
-        return SimpleNamespace(forward=forward, drop=drop)
+        return SimpleNamespace(name=inner.name, forward=forward, drop=drop)
 
     def inner(self, prefix: FrozenPrefix) -> Any:
         raise NotImplementedError
@@ -720,7 +720,7 @@ def test_any_order_of_arrival_gives_what_one_by_one_gives(
     for number, stream in enumerate(streams):
         texts[number] += "".join(text for _, text in stream)
     for one, text in zip(rows, texts, strict=True):
-        expected = Row(one.request, one.suffix, one.config, one.max_new_tokens)
+        expected = Row(request, one.suffix, one.config, one.max_new_tokens)
         Scheduler(1).run([expected])
         assert (one.ids, one.text, one.finish_reason) == (
             expected.ids, expected.text, expected.finish_reason

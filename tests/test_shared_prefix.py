@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -25,6 +26,18 @@ from ttt_core.prefill import prefill
 from ttt_core.prefix import EMPTY_PREFIX, FrozenPrefix
 from ttt_core.runtime import Runtime
 
+SMALL: dict[str, Any] = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 MakeModel = Callable[..., PreTrainedModel]
 TOLERANCE = 2e-5  # fp32, relative to logits of order one
 
@@ -447,3 +460,21 @@ def test_a_long_tail_reads_its_window_at_once(
     prefix = prefill(runtime, ids[:n_prefix].tolist())
     found = advance(runtime, runtime.attention.tails(prefix), n_prefix, {0: (0, ids[n_prefix:])})
     assert distance(found, full_logits(runtime.model, ids)[n_prefix:]) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["DiffLlama", "Nemotron"])
+def test_models_that_attend_in_ways_of_their_own_keep_them(name: str) -> None:
+    """They look attention up by name, but call it twice a layer, or with a mask of their own."""
+    config = getattr(transformers, f"{name}Config")(**SMALL)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    runtime, ids = Runtime(model), tokens(30)
+    assert runtime.attention.name.startswith("model")
+    prefix = prefill(runtime, ids[:20].tolist(), chunk=7)
+    found = advance(runtime, runtime.attention.tails(prefix), 20, {0: (0, ids[20:])})
+    with torch.no_grad():
+        expected = model(ids[None]).logits[0, 20:]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    with pytest.raises(UnsupportedModelError):
+        Runtime(model, attention="reference")

@@ -185,7 +185,7 @@ def test_the_document_is_not_counted(runtime: Runtime) -> None:
         behind = PackedBatch.of_tails(rows, rows, start=n)
         peaks.append((peak(runtime, frozen, here), peak(runtime, frozen, behind)))
     short, long = peaks
-    assert long == pytest.approx(short, rel=0.01)
+    assert long == pytest.approx(short, rel=0.05)  # 400 tokens of K,V would be six times as much.
 
 
 @pytest.mark.parametrize("parametrization", ["lora", "full"])

@@ -42,7 +42,7 @@ class AdaptedDocument:
         key: str,
         document_hash: str,
         prompt: PromptPrefix,
-        prefix: Callable[[], FrozenPrefix],
+        prefix: Callable[[], tuple[FrozenPrefix, PrefixSource]],
         adapter: Callable[[], QueryAdapter | None],
         report: AdaptationReport | None,
         source: Source,
@@ -81,12 +81,21 @@ class AdaptedDocument:
         Raises:
             ReleasedError: The document was released, or its engine closed.
         """
+        return self.fetch()[0]
+
+    def fetch(self) -> tuple[FrozenPrefix, PrefixSource]:
+        """Return keys and values, and where they came from; see `prefix`."""
         self._check()
         return self._prefix()
 
     @property
     def adapter(self) -> QueryAdapter | None:
-        """What was learned; None where the base is kept."""
+        """What was learned; None where the base is kept.
+
+        Raises:
+            ReleasedError: As for `prefix`.
+        """
+        self._check()
         return self._adapter()
 
     def without_adapter(self) -> AdaptedDocument:
@@ -96,7 +105,8 @@ class AdaptedDocument:
     def release(self) -> None:
         """Give the memory of keys and values back; the store keeps what was learned.
 
-        On disk, keys and values stay, if they were kept there.
+        On disk, keys and values stay, if they were kept there. Other handles of the same document
+        can be used further: they fetch what they need again.
         """
         self._released = True
         if self._on_release is not None:

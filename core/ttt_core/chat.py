@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ttt_core.errors import ConfigError, UnsupportedModelError
@@ -50,10 +50,10 @@ class PromptPrefix:
         document_start: Index of the first token that belongs to the document.
     """
 
-    document: str
-    system: str | None
-    text: str
-    input_ids: tuple[int, ...]
+    document: str = field(repr=False)
+    system: str | None = field(repr=False)
+    text: str = field(repr=False)
+    input_ids: tuple[int, ...] = field(repr=False)
     document_start: int
 
 

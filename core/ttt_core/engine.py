@@ -254,6 +254,8 @@ class TTTEngine:
 
         They are decoded together, and with those that other callers ask about it meanwhile.
         """
+        if isinstance(prompts, str):
+            raise ConfigError("generate_batch takes a list of questions; generate takes one")
         if not prompts:
             return []
         rows = self._rows(adapted, prompts, config, options)
@@ -358,8 +360,8 @@ class TTTEngine:
         on_progress(Progress("load", 1, 1))
         return parts
 
-    def _prefix(self, encoded: Encoded) -> FrozenPrefix:
-        return self._loaded().reader.read(encoded)[0]
+    def _prefix(self, encoded: Encoded) -> tuple[FrozenPrefix, PrefixSource]:
+        return self._loaded().reader.read(encoded)
 
     def _adapt(
         self,
@@ -430,17 +432,25 @@ class TTTEngine:
         own = config.model_dump() if config else {}
         settings = GenerationConfig(**{**own, **options})
         loaded = self._loaded().model
+        started = time.perf_counter()
+        prefix, source = adapted.fetch() if adapted else (EMPTY_PREFIX, None)
+        waited = time.perf_counter() - started
         request = Request(
             runtime=loaded.runtime,
-            prefix=adapted.prefix if adapted else EMPTY_PREFIX,
+            prefix=prefix,
             adapter=adapted.adapter if adapted else None,
             decode=loaded.chat.decode,
             eos_token_ids=loaded.eos_token_ids,
         )
         prompt = adapted.prompt if adapted else NO_PREFIX
         suffixes = [loaded.chat.suffix(prompt, as_messages(one)) for one in prompts]
-        return [Row(request, suffix, settings, self._room(request, suffix, settings))
-                for suffix in suffixes]  # fmt: skip
+        rows = [
+            Row(request, suffix, settings, self._room(request, suffix, settings), waited=waited)
+            for suffix in suffixes
+        ]
+        if source == "computed":  # Memory had let go of the document; the first row says so.
+            rows[0].read_tokens = len(prefix)
+        return rows
 
     def _room(self, request: Request, suffix: Sequence[int], settings: GenerationConfig) -> int:
         """How many answer tokens to allow."""

@@ -17,6 +17,11 @@ never heard of this package still catch it. Messages say what was expected, what
 what to do; they never hold document text.
 """
 
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
 
 class TTTError(Exception):
     """Base class of all errors of this package."""
@@ -43,6 +48,10 @@ class DocumentTooLongError(DocumentError):
         self.limit = limit
         self.window = window
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle, for worker processes."""
+        return partial(type(self), **vars(self)), ()
+
 
 class PromptTooLongError(TTTError, ValueError):
     """Document, question and answer together do not fit the model's window."""
@@ -57,6 +66,10 @@ class PromptTooLongError(TTTError, ValueError):
         self.suffix = suffix
         self.max_new_tokens = max_new_tokens
         self.window = window
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle, for worker processes."""
+        return partial(type(self), **vars(self)), ()
 
 
 class ModelLoadError(TTTError, OSError):

@@ -134,17 +134,26 @@ class AnswerStream(Iterator[str]):
 class Row:
     """One answer in the making."""
 
-    request: Request
-    suffix: list[int]
+    request: Request | None
+    suffix: list[int] = field(repr=False)
     config: GenerationConfig
     max_new_tokens: int
-    ids: list[int] = field(default_factory=list)
-    text: str = ""
+    ids: list[int] = field(default_factory=list, repr=False)
+    text: str = field(default="", repr=False)
     finish_reason: FinishReason | None = None
+    waited: float = 0.0
+    """Seconds until the document's keys and values were there."""
+    read_tokens: int = 0
+    """Document tokens that had to be computed for this answer."""
 
     def __post_init__(self) -> None:
+        assert self.request is not None
+        self._n_prefix = len(self.request.prefix)
+        self._adapted = self.request.adapter is not None
+        self._decode = self.request.decode
+        self._eos_token_ids = self.request.eos_token_ids
         self._sampler = Sampler(self.config)
-        self._stream = TextStream(self.request.decode, self.config.stop)
+        self._stream = TextStream(self._decode, self.config.stop)
         self._logprobs: list[TokenLogprob] = []
         self._computed = 0
         self._attention = ""
@@ -174,7 +183,7 @@ class Row:
         token = self._sampler.choose(logits, self.ids)
         self._last = time.perf_counter()
         self._first = self._first or self._last
-        if token in self.request.eos_token_ids:
+        if token in self._eos_token_ids:
             self._ended_by_eos = True
             self.text += self._stream.flush()
             self.finish_reason = "stop"
@@ -186,15 +195,19 @@ class Row:
     def restore(self) -> None:
         """Make everything follow from the tokens again, after a `push` that was broken off."""
         ids, self.ids, self.text = self.ids, [], ""
-        self._stream = TextStream(self.request.decode, self.config.stop)
+        self._stream = TextStream(self._decode, self.config.stop)
         self._ended_by_eos = False
         del self._logprobs[len(ids) :]
         for token in ids:
             self._append(token)
 
+    def let_go(self) -> None:
+        """Hold keys, values and model no longer: nothing more will be computed."""
+        self.request = None
+
     def answer(self) -> Answer:
         """The answer so far, as a value."""
-        prefix = len(self.request.prefix)
+        prefix = self._n_prefix
         return Answer(
             text=self.text,
             token_ids=tuple(self.ids),
@@ -202,15 +215,15 @@ class Row:
             usage=Usage(
                 prompt_tokens=prefix + len(self.suffix),
                 completion_tokens=len(self.ids) + self._ended_by_eos,
-                cached_tokens=prefix,
-                computed_tokens=self._computed,
+                cached_tokens=prefix - self.read_tokens,
+                computed_tokens=self._computed + self.read_tokens,
             ),
             timing=Timing(
-                first_token=(self._first or self._last) - self._started,
-                total=self._last - self._started,
+                first_token=self.waited + (self._first or self._last) - self._started,
+                total=self.waited + self._last - self._started,
                 attention=self._attention,
             ),
-            adapted=self.request.adapter is not None,
+            adapted=self._adapted,
             logprobs=tuple(self._logprobs) if self.config.logprobs else None,
         )
 
@@ -227,7 +240,7 @@ class Row:
     def _logprob(self, logits: torch.Tensor, token: int) -> TokenLogprob:
         logprobs = logits.log_softmax(-1)
         values, ids = logprobs.topk(self.config.top_logprobs)
-        decode = self.request.decode
+        decode = self._decode
         top = [
             (decode([other]), value)
             for other, value in zip(ids.tolist(), values.tolist(), strict=True)

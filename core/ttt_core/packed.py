@@ -15,7 +15,7 @@ Training, probing, decoding and batched decoding are all this one operation; how
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -34,9 +34,9 @@ class PackedBatch:
         segment_ids: Which tail a token belongs to, shape (n_tokens,); None: all in place.
     """
 
-    input_ids: torch.Tensor
+    input_ids: torch.Tensor = field(repr=False)
     position_ids: torch.Tensor
-    labels: torch.Tensor
+    labels: torch.Tensor = field(repr=False)
     segment_ids: torch.Tensor | None
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ class FrozenPrefix:
         values: Likewise.
     """
 
-    input_ids: tuple[int, ...]
-    keys: tuple[torch.Tensor, ...]
-    values: tuple[torch.Tensor, ...]
+    input_ids: tuple[int, ...] = field(repr=False)
+    keys: tuple[torch.Tensor, ...] = field(repr=False)
+    values: tuple[torch.Tensor, ...] = field(repr=False)
 
     def __len__(self) -> int:
         """Number of prefix tokens."""

@@ -60,16 +60,17 @@ class PrefixStore:
         path = self._file(key)
         try:
             prefix = _load(path, key)
-            os.utime(path)  # The time of the last use is what eviction goes by.
         except FileNotFoundError:  # Or removed by another process just now.
             return None
-        except PermissionError as error:
+        except OSError as error:
             self._tell(error)
             return None
-        except (SafetensorError, ValueError, KeyError, TypeError, OSError):
+        except (SafetensorError, ValueError, KeyError, TypeError):
             with contextlib.suppress(OSError):
                 path.replace(path.with_suffix(_DAMAGED))
             return None
+        with contextlib.suppress(OSError):  # A folder that can only be read still serves.
+            os.utime(path)  # The time of the last use is what eviction goes by.
         return prefix
 
     def put(self, key: str, prefix: FrozenPrefix) -> None:
@@ -80,9 +81,11 @@ class PrefixStore:
         from safetensors import SafetensorError
 
         path, size = self._file(key), _file_size(prefix)
-        if not len(prefix) or size > self.max_bytes or path.exists():
+        if not len(prefix) or size > self.max_bytes:
             return
         try:
+            if path.exists():
+                return
             make_private(self.path, path.parent.parent, path.parent)
             sweep(self.path)
             self._make_room(size)

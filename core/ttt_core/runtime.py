@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -31,10 +32,11 @@ class Runtime:
     def __init__(self, model: PreTrainedModel, *, attention: AttentionName = "auto") -> None:
         self.model = model
         self.architecture = inspect_model(model)
-        self.attention = choose_attention(model, self.architecture, attention)
-        self._queue = _Queue()
+        self._queue = _queue_of(model)
         # Walked once: the tree is as deep as the model, and a turn is as short as one token.
         self._modules = tuple(model.modules())
+        with self._alone():
+            self.attention = choose_attention(model, self.architecture, attention)
 
     @property
     def device(self) -> torch.device:
@@ -49,14 +51,25 @@ class Runtime:
             OutOfMemoryError: The device ran out of memory inside the block.
         """
         binding = nullcontext() if adapter is None else adapter.bound(self.model)
-        with (
-            self._queue.turn(),
-            _inference_mode(self._modules),
-            self.attention.installed(self.model),
-            binding,
-            _memory_errors(),
-        ):
+        with self._alone(), self.attention.installed(self.model), binding, _memory_errors():
             yield self.model
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait for the model, then have it to oneself, in the mode that computing needs."""
+        # A caller's inference mode would mark what other callers go on with, and cannot train.
+        with self._queue.turn(), torch.inference_mode(False), _dropout_off(self._modules):
+            yield
+
+
+_queues: WeakKeyDictionary[PreTrainedModel, _Queue] = WeakKeyDictionary()
+_queues_lock = threading.Lock()
+
+
+def _queue_of(model: PreTrainedModel) -> _Queue:
+    """One queue a model: two engines that borrow the same one wait for each other, too."""
+    with _queues_lock:
+        return _queues.setdefault(model, _Queue())
 
 
 class _Queue:
@@ -84,7 +97,7 @@ class _Queue:
 
 
 @contextmanager
-def _inference_mode(modules: Sequence[torch.nn.Module]) -> Iterator[None]:
+def _dropout_off(modules: Sequence[torch.nn.Module]) -> Iterator[None]:
     """Turn dropout off, and put every module back the way it was."""
     training = [module for module in modules if module.training]
     try:

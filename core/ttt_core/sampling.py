@@ -37,12 +37,21 @@ class Sampler:
             logits: fp32, shape (vocab_size,).
             generated: The answer's tokens so far.
         """
+        if self._greedy and not self._processors:
+            return _likeliest(logits)
         ids = torch.tensor([list(generated)], dtype=torch.long, device=logits.device)
         scores = self._processors(cast("torch.LongTensor", ids), _batch_of_one(logits))[0]
         if self._greedy:
-            return int(scores.argmax())
+            return _likeliest(scores)
         weights = scores.softmax(-1).cpu()
         return int(torch.multinomial(weights, 1, generator=self._generator))
+
+
+def _likeliest(scores: torch.Tensor) -> int:
+    best, token = scores.max(-1)
+    if best.isnan():
+        raise ValueError("the model's logits are not numbers")
+    return int(token)
 
 
 def _batch_of_one(logits: torch.Tensor) -> torch.FloatTensor:

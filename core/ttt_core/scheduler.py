@@ -49,13 +49,21 @@ class Scheduler:
         return self._decode(_Seat(rows, whole=False))
 
     def _decode(self, seat: _Seat) -> Iterator[tuple[int, str]]:
-        batch = self._batch(seat.places[0].row.request)
+        request = seat.places[0].row.request
+        assert request is not None, "a row is decoded once"
+        batch = self._batch(request)
+        del request
         try:
             batch.join(seat)
             while not seat.done:
                 yield from batch.advance(seat)
         finally:
             batch.leave(seat)
+            # Rows may be kept for their answers, and a seat and its places refer to each other:
+            # neither may keep a document's keys and values in memory.
+            for place in seat.places:
+                place.row.let_go()
+            seat.places = []
 
     def _batch(self, request: Request) -> _Batch:
         key = id(request.prefix), id(request.adapter)
@@ -225,7 +233,9 @@ class _Batch:
                 self._tidy()
                 self._admit()
                 part = self._choose()
-            logits = self._forward(part)
+            # A driver's inference mode would mark what others go on with.
+            with torch.inference_mode(False):
+                logits = self._forward(part)
             with self._lock:
                 self._commit(part, logits)
         except Exception as error:
@@ -313,7 +323,7 @@ class _Batch:
 
     def _commit(self, part: _Part, logits: torch.Tensor) -> None:
         rows = iter(logits)
-        attention = self._request.runtime.attention.name
+        attention = self._tails.name
         for place, new in part:
             place.computed += len(new)
             place.row.count(len(new), attention=attention)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
@@ -111,10 +112,13 @@ def training_step(
             gradients = torch.autograd.grad(loss / n_labels, parameters)
         sums = [a + b for a, b in zip(sums, gradients, strict=True)] if sums else list(gradients)
         total += loss.item()
-    for parameter, gradient in zip(parameters, sums, strict=True):
-        parameter.grad = gradient
-    norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
-    if not (torch.isfinite(torch.tensor(total)) and torch.isfinite(norm)):
-        raise NonFiniteLossError
-    optimizer.step()
+    try:
+        for parameter, gradient in zip(parameters, sums, strict=True):
+            parameter.grad = gradient
+        norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+        if not (math.isfinite(total) and torch.isfinite(norm)):
+            raise NonFiniteLossError
+        optimizer.step()
+    finally:
+        optimizer.zero_grad()  # Adapters are kept; their last gradients need not be.
     return total / n_labels

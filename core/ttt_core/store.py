@@ -69,11 +69,11 @@ class AdapterStore:
             return _load(path, key)
         except FileNotFoundError:
             return None
-        except PermissionError as error:
+        except OSError as error:
             raise StoreError(
                 f"cannot read the adapter store {self.path}: {error.strerror}"
             ) from None
-        except (SafetensorError, ValueError, KeyError, TypeError, OSError):
+        except (SafetensorError, ValueError, KeyError, TypeError):
             self.set_aside(key)
             return None
 

@@ -99,7 +99,8 @@ def adapt_queries(
         AdaptationError: Training ran, but no weight changed.
         OutOfMemoryError: The device is full.
     """
-    return _Adaptation(task, on_progress).run()
+    with torch.inference_mode(False):  # A caller's would make tensors that cannot train.
+        return _Adaptation(task, on_progress).run()
 
 
 class _Run:
@@ -289,11 +290,12 @@ class _Adaptation:
             f"p = {probe.right_p_value:.3g}"
         )
         level = f"not significant at {config.significance:g}"
+        exact = f"exact continuations: {level}"
         # "not <" and not ">=": a comparison with NaN must never adapt.
         if not probe.p_value < config.significance:
             return (gain, level), False
         if not probe.right_p_value < config.significance:
-            return (gain, right, level), False
+            return (gain, right, exact), False
         if not drift <= config.max_drift:
             limit = f"drift {drift:.2f} nats per token is above max_drift={config.max_drift:g}"
             return (gain, right, limit), False

@@ -255,7 +255,7 @@ def test_ctrl_c_while_adapting_stores_nothing(
 
     monkeypatch.setattr(TTTEngine, "adapt", interrupt)
     result = ttt("ask", str(registry_file), "why?")
-    assert (result.exit_code, result.stderr) == (130, "stopped; nothing was stored\n")
+    assert (result.exit_code, result.stderr) == (130, "stopped; nothing was learned\n")
     result = ttt("adapt", str(registry_file), "--json")
     assert parsed(result)["error"]["type"] == "KeyboardInterrupt"
 

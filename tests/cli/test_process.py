@@ -150,7 +150,7 @@ def test_ctrl_c_while_adapting(
     shown = terminal.rest()
     assert process.returncode == 130
     assert stdout == b""
-    assert "stopped; nothing was stored" in shown
+    assert "stopped; nothing was learned" in shown
     assert "Traceback" not in shown
     assert not [path for path in store.rglob("*") if path.is_file()]
 

@@ -108,8 +108,9 @@ def test_a_store_that_is_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "size"),
     [
-        ("0", 0), ("12", 12), ("12B", 12), ("1kB", 1000), ("1KiB", 1024), ("1.5 GiB", 3 << 29),
-        ("2g", 2 * 10**9), ("2GB", 2 * 10**9), ("1TiB", 1 << 40), ("1Mi", 1 << 20),
+        ("0", 0), ("120000", 120_000), ("12B", 12), ("1kB", 1000), ("1KiB", 1024),
+        ("1.5 GiB", 3 << 29), ("2g", 2 * 10**9), ("2GB", 2 * 10**9), ("1TiB", 1 << 40),
+        ("1Mi", 1 << 20),
     ],
 )  # fmt: skip
 def test_sizes(text: str, size: int) -> None:
@@ -119,6 +120,8 @@ def test_sizes(text: str, size: int) -> None:
 def test_no_size_names_its_option() -> None:
     with pytest.raises(UsageProblem, match="--x"):
         parse_size("x", option="--x")
+    with pytest.raises(UsageProblem, match="give a unit"):
+        parse_size("12", option="--x")
 
 
 @given(st.integers(0, 1 << 60))

@@ -9,8 +9,9 @@ from ttt_core.attention.base import Attention, Prefilling, Tails
 from ttt_core.attention.kernels import choose_kernel
 from ttt_core.attention.masked import ModelAttention
 from ttt_core.attention.shared import SharedPrefixAttention
+from ttt_core.attention.trial import is_right
 from ttt_core.config import AttentionName
-from ttt_core.errors import ConfigError
+from ttt_core.errors import ConfigError, UnsupportedModelError
 from ttt_core.queries import input_device
 
 if TYPE_CHECKING:
@@ -40,13 +41,22 @@ def choose_attention(
 
     Raises:
         ConfigError: The kernel that was asked for does not run here.
-        UnsupportedModelError: The model's own attention cannot take a mask for every token either.
+        UnsupportedModelError: The model's own attention cannot take a mask for every token either,
+            or nothing but it would be right.
     """
-    if wanted == "model" or (wanted == "auto" and not shared.supports(model)):
+    if wanted == "model":
         return ModelAttention(architecture, model)
     if wanted not in ("auto", "reference"):
         _check_kernel(model, architecture, wanted)
-    return SharedPrefixAttention(architecture, kernel=wanted)
+    attention = SharedPrefixAttention(architecture, kernel=wanted)
+    if shared.supports(model) and is_right(attention, model):
+        return attention
+    if wanted == "auto":
+        return ModelAttention(architecture, model)
+    raise UnsupportedModelError(
+        f"{type(model).__name__} attends in a way that attention={wanted!r} does not know; "
+        f"'auto' and 'model' take its own attention"
+    )
 
 
 def _check_kernel(model: PreTrainedModel, architecture: Architecture, wanted: str) -> None:

@@ -20,6 +20,11 @@ class Tails(Protocol):
     The prefix's tensors are used by reference and never written to.
     """
 
+    @property
+    def name(self) -> str:
+        """What reports call the path that has run for these tails."""
+        ...
+
     def forward(
         self,
         model: PreTrainedModel,

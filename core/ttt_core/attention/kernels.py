@@ -138,6 +138,8 @@ def _is_right(
     expected = [attend(query, (keys,), values, scale=scale, mask=mask) for mask in masks]
     try:
         found = [kernel.run(query, keys, values, scale, mask) for mask in masks]
+    except torch.OutOfMemoryError:
+        raise  # Says nothing about the kernel.
     except (RuntimeError, NotImplementedError, AttributeError, TypeError) as error:
         logging.getLogger(__name__).debug("kernel %s is not available: %s", kernel.name, error)
         return False

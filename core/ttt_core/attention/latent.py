@@ -21,7 +21,8 @@ from ttt_core.attention.reference import Attended
 def can_absorb(attention: nn.Module) -> bool:
     """Whether `attention` is latent attention whose expansion is a plain matrix."""
     expansion = getattr(attention, "kv_b_proj", None)
-    return type(expansion) is nn.Linear and expansion.bias is None
+    plain = type(expansion) is nn.Linear and expansion.bias is None
+    return plain and not cast("nn.Linear", expansion).weight.is_meta
 
 
 class LatentPart:

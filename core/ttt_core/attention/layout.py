@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 
@@ -20,7 +19,8 @@ _GROUPS = 4
 """Groups of picked positions: more save keys, fewer make longer rows for the kernels."""
 
 
-class Block(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Block:
     """Some tokens read some keys of the prefix.
 
     Attributes:
@@ -34,6 +34,13 @@ class Block(NamedTuple):
     keys: slice
     mask: torch.Tensor | None
     full_rows: bool = True
+    _placed: dict[tuple[int, torch.device], torch.Tensor] = field(default_factory=dict)
+
+    def folded_mask(self, n_folded: int, device: torch.device) -> torch.Tensor | None:
+        """The mask for queries whose heads are folded, (1, 1, n_folded, n_keys); made once."""
+        if self.mask is None:
+            return None
+        return _folded(self._placed, self.mask[None], n_folded, device)
 
 
 def blocks_in_place(positions: torch.Tensor, window: int | None) -> list[Block]:
@@ -116,6 +123,10 @@ class TailLayout:
     slots: torch.Tensor
     n_keys: int
     _masks: dict[int | None, torch.Tensor | None] = field(default_factory=dict)
+    _placed: dict[int | None, dict[tuple[int, torch.device], torch.Tensor]] = field(
+        default_factory=dict
+    )
+    _indices: dict[tuple[str, torch.device], torch.Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rows: Sequence[int], starts: Sequence[int]) -> TailLayout:
@@ -150,6 +161,15 @@ class TailLayout:
             self._masks[window] = self._visible(window)
         return self._masks[window]
 
+    def folded_mask(
+        self, window: int | None, n_folded: int, device: torch.device
+    ) -> torch.Tensor | None:
+        """The mask for queries whose heads are folded, (n_rows, 1, n_folded, n_keys); made once."""
+        mask = self.mask(window)
+        if mask is None:
+            return None
+        return _folded(self._placed.setdefault(window, {}), mask, n_folded, device)
+
     def _visible(self, window: int | None) -> torch.Tensor | None:
         allowed = visible(self.slots.flatten(), slice(0, self.n_keys), window)
         return None if allowed.all() else allowed.unflatten(0, self.slots.shape)
@@ -163,11 +183,17 @@ class TailLayout:
             return tokens
         flat = tokens[0]
         if self.pad is not None:
-            flat = flat.index_select(1, self.pad.to(flat.device))
+            flat = flat.index_select(1, self._index("pad", flat.device))
             if padding is not None:
-                flat = flat.index_fill(1, self._padded.to(flat.device), padding)
+                flat = flat.index_fill(1, self._index("_padded", flat.device), padding)
         rows: torch.Tensor = flat.unflatten(1, (self.n_rows, self.length))
         return rows.transpose(0, 1)
+
+    def _index(self, name: str, device: torch.device) -> torch.Tensor:
+        """An index on a device; the same in every layer."""
+        if (name, device) not in self._indices:
+            self._indices[name, device] = getattr(self, name).to(device)
+        return self._indices[name, device]
 
     @cached_property
     def _padded(self) -> torch.Tensor:
@@ -183,5 +209,18 @@ class TailLayout:
             return rows
         flat = rows.transpose(0, 1).flatten(1, 2)
         if self.unpad is not None:
-            flat = flat.index_select(1, self.unpad.to(flat.device))
+            flat = flat.index_select(1, self._index("unpad", flat.device))
         return flat[None]
+
+
+def _folded(
+    placed: dict[tuple[int, torch.device], torch.Tensor],
+    mask: torch.Tensor,
+    n_folded: int,
+    device: torch.device,
+) -> torch.Tensor:
+    """(rows, n, n_keys) to (rows, 1, n_folded, n_keys): the same for every head of a group."""
+    if (n_folded, device) not in placed:
+        repeated = mask.repeat(1, n_folded // mask.shape[1], 1)[:, None]
+        placed[n_folded, device] = repeated.to(device)
+    return placed[n_folded, device]

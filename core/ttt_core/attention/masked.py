@@ -42,7 +42,7 @@ class ModelAttention:
 
     def tails(self, prefix: FrozenPrefix) -> _Context:
         """Begin behind `prefix`."""
-        return _Context(self.architecture, prefix, in_place=False)
+        return _Context(self.architecture, prefix, self.name, in_place=False)
 
     def forward_batch(
         self, model: PreTrainedModel, prefix: FrozenPrefix, batch: PackedBatch
@@ -51,7 +51,7 @@ class ModelAttention:
         in_place = batch.segment_ids is None
         segments = torch.zeros_like(batch.input_ids) if in_place else batch.segment_ids
         assert segments is not None
-        return _Context(self.architecture, prefix, in_place=in_place).forward(
+        return _Context(self.architecture, prefix, self.name, in_place=in_place).forward(
             model,
             input_ids=batch.input_ids,
             position_ids=batch.position_ids,
@@ -89,7 +89,10 @@ class _Context:
     The prefix's tensors are used by reference and never written to.
     """
 
-    def __init__(self, architecture: Architecture, prefix: FrozenPrefix, *, in_place: bool) -> None:
+    def __init__(
+        self, architecture: Architecture, prefix: FrozenPrefix, name: str, *, in_place: bool
+    ) -> None:
+        self.name = name
         self._architecture = architecture
         self._in_place = in_place
         layer = _FrozenLayer if in_place else _TailLayer
@@ -131,6 +134,8 @@ class _Context:
 
     def drop(self, segment_id: int) -> None:
         """Forget a tail."""
+        if not (self._segments == segment_id).any():
+            return
         keep = (self._segments != segment_id).nonzero().squeeze(-1)
         positions, segments, pairs = self._state()
         pairs = [

@@ -81,7 +81,7 @@ class PrefixPart:
         self.tokens = block.tokens
         self._keys = [part[:, :, block.keys] for part in keys]
         self._values = values[:, :, block.keys]
-        self._mask = block.mask
+        self._block = block
         self._scoring = scoring
         plain = scoring.softcap is None and len(keys) == 1
         able = block.mask is None or (kernel.takes_masks and block.full_rows)
@@ -122,9 +122,7 @@ class PrefixPart:
         return _fold(tensor, self._values.shape[1])
 
     def _options(self, folded: torch.Tensor) -> dict[str, Any]:
-        mask = self._mask
-        if mask is not None:
-            mask = _repeated(mask[None], folded.shape[2]).to(folded.device)
+        mask = self._block.folded_mask(folded.shape[2], folded.device)
         return {"scale": self._scoring.scale, "softcap": self._scoring.softcap, "mask": mask}
 
 
@@ -187,9 +185,7 @@ class TailPart:
         return _fold(self._layout.to_rows(tensor, padding=padding), self._keys.shape[1])
 
     def _options(self, folded: torch.Tensor) -> dict[str, Any]:
-        mask = self._layout.mask(self._window)
-        if mask is not None:
-            mask = _repeated(mask, folded.shape[2]).to(folded.device)
+        mask = self._layout.folded_mask(self._window, folded.shape[2], folded.device)
         return {"scale": self._scoring.scale, "softcap": self._scoring.softcap, "mask": mask}
 
 
@@ -237,13 +233,14 @@ class _Attention(torch.autograd.Function):
     ) -> torch.Tensor:
         attended = merged.forward(query, value_dim)
         out = attended.out.to(query.dtype)
-        ctx.save_for_backward(query, out, attended.lse)
+        # The tail's are reached through `merged`; saved, so that hooks see what is kept.
+        ctx.save_for_backward(query, out, attended.lse, keys, values)
         ctx.merged = merged
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
-        query, out, lse = ctx.saved_tensors
+        query, out, lse, *_ = ctx.saved_tensors
         merged: Merged = ctx.merged
         upstream = Upstream(grad, lse, (grad.float() * out.float()).sum(-1))
         to_query = torch.zeros_like(query, dtype=torch.float32)
@@ -302,8 +299,3 @@ def _unfold(tensor: torch.Tensor, n_heads: int) -> torch.Tensor:
     rows, kv_heads, folded = tensor.shape[:3]
     n = kv_heads * folded // n_heads
     return tensor.reshape(rows, n_heads, n, *tensor.shape[3:])
-
-
-def _repeated(mask: torch.Tensor, n_folded: int) -> torch.Tensor:
-    """(rows, n, n_keys) to (rows, 1, n_folded, n_keys): the same for every head of a group."""
-    return mask.repeat(1, n_folded // mask.shape[1], 1)[:, None]

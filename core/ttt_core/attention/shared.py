@@ -57,8 +57,7 @@ class SharedPrefixAttention:
     @property
     def name(self) -> str:
         """`shared_prefix`, and the kernels that have read prefixes so far."""
-        used = "+".join(sorted(self._used))
-        return f"shared_prefix ({used})" if used else "shared_prefix"
+        return _name(self._used)
 
     @contextmanager
     def installed(self, model: PreTrainedModel) -> Iterator[None]:
@@ -89,11 +88,17 @@ class SharedPrefixAttention:
             rows = {segment: row for row, segment in enumerate(dict.fromkeys(segments))}
             layout = TailLayout.of([rows[segment] for segment in segments], [0] * len(rows))
         work = _Pass(self, prefix, batch.position_ids, layout)
-        return _run(model, work, batch.input_ids, batch.position_ids, batch.labelled)
+        logits = _run(model, work, batch.input_ids, batch.position_ids, batch.labelled)
+        self.used(work.kernels)
+        return logits
 
-    def used(self, kernel: str) -> None:
-        """Remember for the report which kernel read a prefix."""
-        self._used.add(kernel)
+    def used(self, kernels: set[str]) -> None:
+        """Remember for the report which kernels read a prefix."""
+        self._used |= kernels
+
+
+def _name(kernels: set[str]) -> str:
+    return f"shared_prefix ({'+'.join(sorted(kernels))})" if kernels else "shared_prefix"
 
 
 def _run(
@@ -131,6 +136,7 @@ class _Pass:
         self._prefix = prefix
         self._layout = layout
         self._extend = extend
+        self.kernels: set[str] = set()  # That have read the prefix.
         self._blocks: dict[int | None, list[Block]] = {}
         for window in set(attention.architecture.layer_windows):
             self._blocks[window] = (
@@ -152,7 +158,7 @@ class _Pass:
         layer: int = module.layer_idx  # type: ignore[assignment]
         window = self._attention.architecture.layer_windows[layer]
         parts = [
-            self._part(module, block, query, keys.shape[1], scoring)
+            self._part(module, block, query, (keys.shape[1], values.shape[-1]), scoring)
             for block in self._blocks[window]
         ]
         tail = rows = None
@@ -174,18 +180,18 @@ class _Pass:
         module: nn.Module,
         block: Block,
         query: torch.Tensor,
-        n_kv_heads: int,
+        expanded: tuple[int, int],
         scoring: Scoring,
     ) -> PrefixPart | LatentPart:
         layer: int = module.layer_idx  # type: ignore[assignment]
         keys, values = self._prefix.keys[layer], self._prefix.values[layer]
-        if keys.shape[1] == n_kv_heads:
+        if (keys.shape[1], values.shape[-1]) == expanded:
             kernel = self._kernel(query, values.shape[-1])
             part = PrefixPart(block, (keys,), values, scoring, kernel)
-            self._attention.used(part.kernel_name)
+            self.kernels.add(part.kernel_name)
             return part
         # Latent attention: the cache's "keys" are latents, its "values" the rotated keys.
-        self._attention.used("latent reference")
+        self.kernels.add("latent reference")
         return LatentPart(module, PrefixPart(block, (keys, values), keys, scoring, REFERENCE))
 
 
@@ -196,6 +202,12 @@ class _Tails:
         self._attention = attention
         self._prefix = prefix
         self._buffers = TailBuffers(attention.architecture.n_layers)
+        self._used: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        """What reports call the path that has run for these tails."""
+        return _name(self._used)
 
     def forward(
         self,
@@ -211,6 +223,7 @@ class _Tails:
         work = _Pass(self._attention, self._prefix, position_ids, writing.layout, writing.extend)
         logits = _run(model, work, input_ids, position_ids, logits_at)
         writing.commit()
+        self._used |= work.kernels
         return logits
 
     def drop(self, segment_id: int) -> None:

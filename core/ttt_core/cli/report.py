@@ -129,9 +129,9 @@ def _facts(adapted: AdaptedDocument, report: AdaptationReport) -> Iterator[tuple
     )
     yield "document", f"{report.document_tokens:,} tokens, {report.supervision} supervision"
     yield "weights", report.parametrization
-    if report.attention:
-        kept = report.activation_bytes / 2**20
-        yield "attention", f"{report.attention}; a pass keeps {kept:,.1f} MiB to go back"
+    if report.steps_run:
+        yield "attention", report.attention
+        yield "activations", f"{report.activation_bytes / 2**20:,.1f} MiB kept by a training pass"
 
 
 def _rates(report: AdaptationReport) -> str:

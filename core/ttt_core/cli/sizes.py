@@ -7,6 +7,7 @@ import re
 from ttt_core.cli.failures import UsageProblem
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_FEWEST = 1 << 16  # Nobody means fewer bytes than this.
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -24,6 +25,8 @@ def parse_size(text: str, *, option: str) -> int:
     if match is None:
         raise UsageProblem(f"{option} is a size such as 20GiB, not {text!r}")
     number, unit, binary = match.groups()
+    if text.strip() == number and 0 < float(number) < _FEWEST:
+        raise UsageProblem(f"{option} {text.strip()} would be bytes; give a unit, such as MiB")
     return int(float(number) * (1024 if binary else 1000) ** _POWERS[unit.lower()])
 
 

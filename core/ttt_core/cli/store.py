@@ -57,7 +57,8 @@ def _facts(
 ) -> Iterator[tuple[str, str]]:
     yield "store", str(path)
     yield "adapters", f"{adapters.files:,}, {format_size(adapters.bytes)}"
-    yield "keys and values", f"of {kept.files:,} documents, {format_size(kept.bytes)}"
+    documents = "document" if kept.files == 1 else "documents"
+    yield "keys and values", f"of {kept.files:,} {documents}, {format_size(kept.bytes)}"
     yield (
         "limits, device",
         f"half of what is free on a GPU once the model is loaded; {format_size(limits.device)} "

@@ -122,7 +122,7 @@ def _nothing_stored() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("nothing was stored") from None
+        raise KeyboardInterrupt("nothing was learned") from None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ would be is cut into pieces, so that text without line breaks or known stops has
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,7 +46,7 @@ class TokenizedDocument:
         answer_start: The tokens between the document and an answer when nothing is asked.
     """
 
-    input_ids: tuple[int, ...]
+    input_ids: tuple[int, ...] = field(repr=False)
     start: int
     end: int
     passages: tuple[Passage, ...]

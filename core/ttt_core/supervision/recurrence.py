@@ -19,7 +19,7 @@ from ttt_core.supervision.random_span import in_place_batch
 
 
 class RecurrenceSupervision:
-    """Retrievable positions, as many a step as a span is long, anywhere in the document."""
+    """`config.positions` retrievable positions a step, anywhere in the document."""
 
     def __init__(
         self,

@@ -341,3 +341,18 @@ def test_killed_writers_leave_whole_entries_only(tmp_path: Path) -> None:
     for path in store.path.rglob("*.safetensors"):
         if path.parent.suffix != ".tmp":
             assert store.get(path.stem) is not None
+
+
+def test_a_file_that_goes_while_it_is_opened_is_a_file_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is mapped by name after its header was read; an evicting process may come between."""
+    store = PrefixStore(tmp_path, max_bytes=1 << 20)
+    key = "0" * 64
+
+    def gone(path: Path, key: str) -> FrozenPrefix:
+        raise RuntimeError(f"unable to open file <{path}>")
+
+    monkeypatch.setattr("ttt_core.prefix_store._load", gone)
+    assert store.get(key) is None
+    assert not caplog.records

@@ -65,6 +65,11 @@ class PrefixStore:
         except OSError as error:
             self._tell(error)
             return None
+        except RuntimeError as error:
+            # The file is opened, then mapped by its name: another process may evict it between.
+            if path.exists():
+                self._tell(error)
+            return None
         except (SafetensorError, ValueError, KeyError, TypeError):
             with contextlib.suppress(OSError):
                 path.replace(path.with_suffix(_DAMAGED))

@@ -14,5 +14,6 @@ except ImportError:
 
 from langchain_ttt.chat_models import ChatTTT
 from langchain_ttt.errors import DocumentOverflowError, PromptOverflowError
+from langchain_ttt.stores import AdapterByteStore
 
-__all__ = ["ChatTTT", "DocumentOverflowError", "PromptOverflowError"]
+__all__ = ["AdapterByteStore", "ChatTTT", "DocumentOverflowError", "PromptOverflowError"]

@@ -75,8 +75,13 @@ class ChatTTT(EngineOptions[DocumentLike], BaseChatModel):
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
-        """Serialise all but engine and document texts."""
+        """Serialise all but engine, document texts and the namespace's secret."""
         return True
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """What a serialised object does not hold, and where its loader may find it."""
+        return {"namespace_secret": "TTT_NAMESPACE_SECRET"}
 
     @property
     def _llm_type(self) -> str:
@@ -85,7 +90,8 @@ class ChatTTT(EngineOptions[DocumentLike], BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         names = ("model", "revision", "dtype", "temperature", "max_tokens", "stop", "top_p",
-                 "top_k", "min_p", "repetition_penalty", "seed")  # fmt: skip
+                 "top_k", "min_p", "repetition_penalty", "seed", "namespace",
+                 "namespace_seal")  # fmt: skip
         own = {name: getattr(self, name) for name in names}
         return {**own, "document_ids": list(self.document_ids)}
 

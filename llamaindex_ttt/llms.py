@@ -86,7 +86,7 @@ class TTTLLM(EngineOptions[DocumentLike], LLM):
 
     def to_payload(self) -> dict[str, Any]:
         """What callbacks learn about this object; unlike the default, it loads nothing."""
-        names = ("model", "temperature", "max_tokens", "stop", "document_ids")
+        names = ("model", "temperature", "max_tokens", "stop", "document_ids", "namespace")
         return {"class_name": self.class_name(), **self.model_dump(include=set(names))}
 
     def for_documents(self, documents: DocumentLike | Sequence[DocumentLike]) -> Self:

@@ -179,6 +179,16 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TTT_MODEL", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _no_pickled_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that these tests do needs a pickle to be read; a library that tried would fail."""
+
+    def refuse(*args: object, **options: object) -> None:
+        raise AssertionError("torch.load reads pickles")
+
+    monkeypatch.setattr(torch, "load", refuse)
+
+
 _EQUALITIES = pytest.StashKey[dict[tuple[str, str], float]]()
 
 

@@ -19,7 +19,7 @@ CORE = ROOT / "core" / "ttt_core"
 INTEGRATIONS = ("langchain_ttt", "llamaindex_ttt")
 
 LAYERS = [
-    {"errors", "config", "progress", "flights", "files", "lru"},
+    {"errors", "config", "progress", "flights", "files", "locks", "lru", "lazy"},
     {
         "document",
         "literal",
@@ -27,7 +27,9 @@ LAYERS = [
         "queries",
         "report",
         "flops",
+        "namespace",
         "identity",
+        "fingerprint",
         "stopping",
         "limits",
         "packed",
@@ -45,6 +47,7 @@ LAYERS = [
     },
     {"step", "drift", "adapted", "loaded", "prefix_store", "memory"},
     {"reading", "learning", "probe", "train", "store", "generate", "scheduler"},
+    {"host"},
     {"engine"},
     {"sharing"},
     {""},  # The package itself: the face that users see.

@@ -212,7 +212,7 @@ engine = TTTEngine.from_pretrained(
     store=Path(folder) / "store",
 )
 tokens = []
-embeddings = engine._loaded().model.runtime.model.get_input_embeddings()
+embeddings = engine._resident().model.runtime.model.get_input_embeddings()
 embeddings.register_forward_pre_hook(lambda _, args: tokens.append(args[0].numel()))
 adapted = engine.adapt(text)
 print(json.dumps({

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,13 @@ from transformers import (
 )
 
 from ttt_core import AdaptationConfig, TTTEngine
-from ttt_core.identity import adapter_key, tokenizer_fingerprint, weights_fingerprint
+from ttt_core.fingerprint import (
+    text_fingerprint,
+    vocabulary_fingerprint,
+    weights_fingerprint,
+)
+from ttt_core.identity import AdapterIdentity, hash_tokens, prefix_key
+from ttt_core.namespace import Namespace
 
 Make = Callable[..., PreTrainedModel]
 MakeTokenizer = Callable[..., PreTrainedTokenizerFast]
@@ -46,8 +53,19 @@ CHANGES: dict[str, Any] = {
 
 
 def key(**changes: Any) -> str:
-    own = {"base": "b", "tokenizer": "t", "prefix_ids": (1, 2, 3), "config": AdaptationConfig()}
-    return adapter_key(**{**own, **changes})
+    own = {
+        "base": "b",
+        "tokenizer": "t",
+        "template": "c",
+        "prefix": "p",
+        "config": AdaptationConfig(),
+    }
+    return AdapterIdentity(**{**own, **changes}).key(Namespace())
+
+
+def kv_key(**changes: Any) -> str:
+    own = {"base": "b", "dtype": "float32", "library": "5.20", "input_ids": (1, 2, 3)}
+    return prefix_key(Namespace(), **{**own, **changes})
 
 
 @cache
@@ -149,28 +167,66 @@ def test_every_field_of_the_recipe_is_tried() -> None:
     assert all(getattr(AdaptationConfig(), name) != value for name, value in CHANGES.items())
 
 
+def test_every_part_of_an_identity_is_tried() -> None:
+    tried = {"algorithm", "base", "tokenizer", "template", "prefix", "config"}
+    assert tried == AdapterIdentity.model_fields.keys()
+
+
 def test_every_change_is_another_key() -> None:
-    changed = [key(config=AdaptationConfig(**{name: value})) for name, value in CHANGES.items()]
-    others = [{"base": "B"}, {"tokenizer": "T"}, {"prefix_ids": (1, 2)}, {"prefix_ids": (1, 3, 2)}]
-    keys = [key(), *changed, *(key(**other) for other in others)]
-    assert len(set(keys)) == len(keys)
+    recipes = [{"config": AdaptationConfig(**{name: value})} for name, value in CHANGES.items()]
+    parts = [{"base": "B"}, {"tokenizer": "T"}, {"template": "C"}, {"prefix": "P"}]
+    changes = [{}, {"algorithm": 2}, *parts, *recipes]
+    assert len({key(**change) for change in changes}) == len(changes)
+
+
+def test_values_in_each_other_s_place_are_another_key() -> None:
+    """Else a tokenizer's hash could pass for a template's."""
+    assert len({key(), key(tokenizer="c", template="t"), key(base="t", tokenizer="b")}) == 3
+
+
+def test_an_identity_that_was_stored_gives_the_same_key() -> None:
+    config = AdaptationConfig()
+    identity = AdapterIdentity(base="b", tokenizer="t", template="c", prefix="p", config=config)
+    stored = AdapterIdentity.model_validate_json(identity.model_dump_json())
+    assert stored == identity
+    assert stored.key(Namespace()) == identity.key(Namespace())
 
 
 @given(st.lists(st.integers(0, 2**40), max_size=5), st.lists(st.integers(0, 2**40), max_size=5))
-def test_keys_are_equal_exactly_when_the_prefix_is(left: list[int], right: list[int]) -> None:
-    assert (key(prefix_ids=left) == key(prefix_ids=tuple(right))) == (left == right)
+def test_hashes_of_tokens_are_equal_exactly_when_the_tokens_are(
+    left: list[int], right: list[int]
+) -> None:
+    for namespace in (Namespace(), Namespace("a", b"s" * 16)):
+        found = hash_tokens(namespace, left), hash_tokens(namespace, tuple(right))
+        assert (found[0] == found[1]) == (left == right)
 
 
-def test_tokenizer_and_template_count(make_tokenizer: MakeTokenizer) -> None:
-    tokenizer, more = make_tokenizer(), make_tokenizer()
+def test_the_hash_of_tokens_is_the_same_on_every_machine() -> None:
+    """SHA-256 of signed 64-bit little-endian integers."""
+    ids = (1, 258, 2**40)
+    words = b"".join(number.to_bytes(8, "little", signed=True) for number in ids)
+    assert hash_tokens(Namespace(), ids) == hashlib.sha256(words).hexdigest()
+
+
+def test_every_change_is_another_key_of_keys_and_values() -> None:
+    changes = [{}, {"base": "B"}, {"dtype": "bfloat16"}, {"library": "5.21"}]
+    changes += [{"input_ids": ids} for ids in ((), (1, 2), (1, 3, 2), (1, 2, 3, 0))]
+    assert len({kv_key(**change) for change in changes}) == len(changes)
+
+
+def test_an_adapter_s_key_is_no_key_of_keys_and_values() -> None:
+    assert not {key()} & set(kv_key().split("-"))
+
+
+def test_tokenizers_differ_by_their_tokens_and_templates_by_their_text(
+    make_tokenizer: MakeTokenizer,
+) -> None:
+    more = make_tokenizer()
     more.add_tokens(["extra"])
-    found = {
-        tokenizer_fingerprint(tokenizer, "a"),
-        tokenizer_fingerprint(tokenizer, "b"),
-        tokenizer_fingerprint(more, "a"),
-    }
-    assert len(found) == 3
-    assert tokenizer_fingerprint(make_tokenizer(), "a") in found
+    assert vocabulary_fingerprint(make_tokenizer()) == vocabulary_fingerprint(make_tokenizer("x"))
+    assert vocabulary_fingerprint(make_tokenizer()) != vocabulary_fingerprint(more)
+    found = {text_fingerprint(text) for text in ("", "a", "b", "a\n", "\ud800")}
+    assert len(found) == 5
 
 
 THINKING = (

@@ -16,7 +16,7 @@ from ttt_core.memory import PrefixMemory
 from ttt_core.prefix import EMPTY_PREFIX, FrozenPrefix
 from ttt_core.prefix_store import PrefixStore
 
-A, B, C, D = (letter * 64 for letter in "abcd")
+A, B, C, D = (f"{'0123' * 8}-{letter * 64}" for letter in "abcd")
 
 
 def make_prefix(n_tokens: int, *, seed: int = 0) -> FrozenPrefix:

@@ -23,7 +23,8 @@ from ttt_core.prefix import EMPTY_PREFIX, FrozenPrefix
 from ttt_core.prefix_store import PrefixStore
 from ttt_core.runtime import Runtime
 
-KEY, OTHER, THIRD = "ab" * 32, "cd" * 32, "ef" * 32
+NAMESPACE = "0123" * 8
+KEY, OTHER, THIRD = (f"{NAMESPACE}-{digits * 32}" for digits in ("ab", "cd", "ef"))
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="POSIX")
 
@@ -60,8 +61,13 @@ def store(tmp_path: Path) -> PrefixStore:
 def put(store: PrefixStore, key: str = KEY, *, seed: int = 0) -> Path:
     """Write an entry and return its file."""
     store.put(key, make_prefix(seed=seed))
-    (path,) = store.path.rglob(f"{key}.safetensors")
+    (path,) = store.path.rglob(named(key))
     return path
+
+
+def named(key: str, suffix: str = "safetensors") -> str:
+    """A key's file: the namespace is its folder."""
+    return f"{key.partition('-')[2]}.{suffix}"
 
 
 def files(store: PrefixStore) -> list[str]:
@@ -103,6 +109,41 @@ def test_one_tensor_as_keys_and_values(store: PrefixStore) -> None:
 def test_an_empty_prefix_is_not_kept(store: PrefixStore) -> None:
     store.put(KEY, EMPTY_PREFIX)
     assert not store.path.exists()
+
+
+def test_one_namespace_is_cleared_and_no_other(store: PrefixStore) -> None:
+    other = f"{'89' * 16}-{'ab' * 32}"
+    flipped(put(store))
+    assert store.get(KEY) is None
+    put(store, OTHER)
+    put(store, other)
+    assert store.clear(NAMESPACE).files == 2
+    assert (store.usage(NAMESPACE).files, store.usage().files) == (0, 1)
+    assert same(store.get(other), make_prefix())
+    for name in ("*", "../..", ""):
+        with pytest.raises(ValueError, match="32 hexadecimal"):
+            store.clear(name)
+
+
+def test_a_header_bomb_is_refused_before_it_is_parsed(store: PrefixStore) -> None:
+    path = put(store)
+    with path.open("r+b") as file:
+        file.write((90 << 20).to_bytes(8, "little"))
+    os.truncate(path, 100 << 20)
+    assert store.get(KEY) is None
+    assert files(store) == [named(KEY, "damaged")]
+
+
+@posix_only
+def test_a_folder_that_others_can_write_to_is_not_trusted(
+    store: PrefixStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(store)
+    store.path.chmod(0o777)
+    assert store.get(KEY) is None
+    assert "other users can write to it" in caplog.text
+    store.path.chmod(0o700)
+    assert same(store.get(KEY), make_prefix())
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux")
@@ -165,7 +206,7 @@ def test_a_damaged_file_counts_as_none_and_is_set_aside(
     path = put(store)
     damage(path)
     assert store.get(KEY) is None
-    assert files(store) == [f"{KEY}.damaged"]
+    assert files(store) == [named(KEY, "damaged")]
     assert same(store.get(KEY) or make_prefix(), make_prefix())
     put(store)
     assert same(store.get(KEY), make_prefix())
@@ -185,7 +226,7 @@ def test_the_least_recently_used_goes(tmp_path: Path) -> None:
         os.utime(path, (time.time() - age,) * 2)
     assert store.get(KEY) is not None, "reading counts as a use"
     put(store, THIRD)
-    assert files(store) == sorted(f"{key}.safetensors" for key in (KEY, THIRD))
+    assert files(store) == sorted(named(key) for key in (KEY, THIRD))
     assert store.usage().bytes <= store.max_bytes
     assert store.room() < size
 
@@ -197,14 +238,14 @@ def test_damaged_files_count_and_go_first(tmp_path: Path) -> None:
     flipped(put(store, OTHER))
     assert store.get(OTHER) is None
     put(store, THIRD)
-    assert files(store) == sorted(f"{key}.safetensors" for key in (KEY, THIRD))
+    assert files(store) == sorted(named(key) for key in (KEY, THIRD))
 
 
 def test_what_is_larger_than_the_limit_pushes_nothing_out(tmp_path: Path) -> None:
     store = make_store(tmp_path, max_bytes=20_000)
     put(store)
     store.put(OTHER, make_prefix(10_000))
-    assert files(store) == [f"{KEY}.safetensors"]
+    assert files(store) == [named(KEY)]
 
 
 def test_a_mapped_prefix_survives_the_removal_of_its_file(store: PrefixStore) -> None:
@@ -286,11 +327,23 @@ def test_an_unreadable_file_is_told_and_left_alone(
     assert "Permission denied" in caplog.text
 
 
-@pytest.mark.parametrize("key", ["", "../../etc/passwd", "A" * 64, "ab" * 31, "a" * 64 + "\n"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "../../etc/passwd",
+        "a" * 64,
+        "A" * 32 + "-" + "a" * 64,
+        f"{NAMESPACE}/{'a' * 64}",
+        f"..-{'a' * 64}",
+        f"{NAMESPACE}-{'ab' * 31}",
+        f"{NAMESPACE}-{'a' * 64}\n",
+    ],
+)
 def test_a_key_that_is_no_hash_is_refused(store: PrefixStore, key: str) -> None:
-    with pytest.raises(ValueError, match="64 hexadecimal digits"):
+    with pytest.raises(ValueError, match="32 hexadecimal digits"):
         store.get(key)
-    with pytest.raises(ValueError, match="64 hexadecimal digits"):
+    with pytest.raises(ValueError, match="32 hexadecimal digits"):
         store.put(key, make_prefix())
 
 
@@ -306,7 +359,7 @@ tensor = torch.arange(500_000.0).view(1, 1, -1, 1)
 prefix = FrozenPrefix(tuple(range(500_000)), (tensor,), (tensor,))
 number = 0
 while True:
-    store.put(f"{number % 4:064x}", prefix)  # Three files fit: every put makes room first.
+    store.put(f"{0:032x}-{number % 4:064x}", prefix)  # Three files fit: every put makes room first.
     print(".", flush=True)
     number += 1
 """
@@ -328,7 +381,7 @@ def test_killed_writers_leave_whole_entries_only(tmp_path: Path) -> None:
         for _ in range(3):
             assert writer.stdout.readline()
         for number in range(4):
-            found = store.get(f"{number:064x}")
+            found = store.get(f"{0:032x}-{number:064x}")
             n_read += found is not None
             assert found is None or torch.equal(found.keys[0], expected)
         time.sleep(0.003 * attempt)
@@ -340,7 +393,7 @@ def test_killed_writers_leave_whole_entries_only(tmp_path: Path) -> None:
     assert not list(store.path.rglob("*.damaged"))
     for path in store.path.rglob("*.safetensors"):
         if path.parent.suffix != ".tmp":
-            assert store.get(path.stem) is not None
+            assert store.get(f"{0:032x}-{path.stem}") is not None
 
 
 def test_a_file_that_goes_while_it_is_opened_is_a_file_that_is_not_there(
@@ -348,7 +401,7 @@ def test_a_file_that_goes_while_it_is_opened_is_a_file_that_is_not_there(
 ) -> None:
     """It is mapped by name after its header was read; an evicting process may come between."""
     store = PrefixStore(tmp_path, max_bytes=1 << 20)
-    key = "0" * 64
+    key = KEY
 
     def gone(path: Path, key: str) -> FrozenPrefix:
         raise RuntimeError(f"unable to open file <{path}>")

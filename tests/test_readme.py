@@ -11,6 +11,13 @@ README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One snippet names a folder for its store."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+
 def test_the_readme_has_its_three_snippets() -> None:
     imports = ("from ttt_core", "from langchain_ttt", "from llamaindex_ttt")
     assert [any(name in block for block in BLOCKS) for name in imports] == [True] * 3

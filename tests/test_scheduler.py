@@ -300,7 +300,7 @@ def test_documents_take_turns(passes: Passes, runtime: Runtime, request_: Reques
 
     def until_both_queue(one: Pass) -> None:
         deadline = time.monotonic() + WAIT
-        while len(runtime._queue._waiting) < 2 and not any(r.finish_reason for r in rows):
+        while len(runtime._queue.waiting) < 2 and not any(r.finish_reason for r in rows):
             assert time.monotonic() < deadline
             time.sleep(0.0005)
 
@@ -762,7 +762,7 @@ def test_the_engine_batches_its_callers(
     read = engine.read("the cup is in the hall and the map is in the car")
     questions = [f"where is {n}?" for n in range(5)]
     expected = [engine.generate(read, question, max_new_tokens=8).text for question in questions]
-    passes = watch(engine._loaded().model.runtime, monkeypatch)
+    passes = watch(engine._resident().model.runtime, monkeypatch)
     passes.before = passes.wait_for(5)
     found: dict[str, str] = {}
 

@@ -70,7 +70,7 @@ class QueryAdapter:
         """Set the trained weights.
 
         Raises:
-            ValueError: Names or shapes are not this adapter's.
+            ValueError: Names or shapes are not this adapter's, or more than queries would change.
         """
         own = dict(self._named_weights())
         expected = {name: tuple(weight.shape) for name, weight in own.items()}
@@ -78,9 +78,27 @@ class QueryAdapter:
         if expected != found:
             odd = sorted(expected.items() ^ found.items())[:4]
             raise ValueError(f"adapter weights do not fit the model; they differ in {odd}")
+        for name, rows in self._rows_that_stay().items():
+            if state[name][rows].any():
+                raise ValueError("adapter weights would change keys and values, too")
         with torch.no_grad():
             for name, weight in own.items():
                 weight.copy_(state[name])
+
+    def query_rows(self) -> dict[str, tuple[int, tuple[tuple[int, int], ...]]]:
+        """Say where the rows of `full` changes belong in projections that make keys, too.
+
+        Returns:
+            By the names of `state_dict`: the number of all output rows, and half-open ranges of
+            those that are queries, ascending. Empty where every output row is a query.
+        """
+        if self.parametrization == "lora":  # Its matrices are as tall as the projection.
+            return {}
+        return {
+            f"{_PEFT_PREFIX}{one.name}.delta": (one.module.out_features, _ranges(one.rows))
+            for one in self._projections
+            if one.rows is not None
+        }
 
     @contextmanager
     def bound(self, model: PreTrainedModel) -> Iterator[None]:
@@ -94,12 +112,46 @@ class QueryAdapter:
             for (parent, attribute), projection in zip(slots, self._projections, strict=True):
                 setattr(parent, attribute, projection.module)
 
+    def _rows_that_stay(self) -> dict[str, torch.Tensor]:
+        """Masks of those rows of LoRA's B that make keys and values, where a projection does."""
+        masks = {}
+        for one in self._projections if self.parametrization == "lora" else ():
+            if one.rows is not None:
+                stays = torch.ones(one.module.out_features, dtype=torch.bool)
+                stays[one.rows.cpu()] = False
+                masks[f"{_PEFT_PREFIX}{one.name}.lora_B.weight"] = stays
+        return masks
+
     def _named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
         for name, layer in self._layers.items():
             for weight_name, weight in layer.named_parameters():
                 if weight_name.startswith("base_layer."):
                     continue
                 yield _PEFT_PREFIX + f"{name}.{weight_name.replace(f'.{_ADAPTER}', '')}", weight
+
+
+def adapter_shapes(
+    projections: tuple[QueryProjection, ...], config: AdaptationConfig
+) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of what `QueryAdapter.state_dict` returns; imports no PEFT."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for projection in projections:
+        name = _PEFT_PREFIX + projection.name
+        n_out, n_in = projection.module.weight.shape
+        if config.parametrization == "lora":
+            shapes[f"{name}.lora_A.weight"] = (config.r, n_in)
+            shapes[f"{name}.lora_B.weight"] = (n_out, config.r)
+        else:
+            rows = projection.rows
+            shapes[f"{name}.delta"] = (n_out if rows is None else len(rows), n_in)
+    return shapes
+
+
+def _ranges(rows: torch.Tensor) -> tuple[tuple[int, int], ...]:
+    """Write ascending indices as half-open ranges."""
+    breaks = (torch.diff(rows) != 1).nonzero().flatten() + 1
+    parts = torch.tensor_split(rows.cpu(), breaks.cpu())
+    return tuple((int(part[0]), int(part[-1]) + 1) for part in parts)
 
 
 def _lora_layer(base: nn.Linear, rows: torch.Tensor | None, config: AdaptationConfig) -> nn.Module:

@@ -135,5 +135,7 @@ class RuntimeConfig(Settings):
     since keys and values, unlike adapters, hold what the document says."""
     max_adapter_bytes: int = Field(default=1 << 30, ge=0)
     """Bytes of adapters kept ready for use; the store keeps all of them."""
+    adaptation_timeout: float = Field(default=3600.0, ge=0)
+    """Seconds to wait while another process adapts to the same document; then this one does."""
     max_batch_size: int = Field(default=64, ge=1)
     """Questions on one document decoded together; more wait their turn."""

@@ -6,11 +6,11 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
 from ttt_core.errors import DocumentError
+from ttt_core.lazy import lazy_property
 
 _SAMPLE = 4096
 
@@ -70,7 +70,7 @@ class Document:
         """
         return cls.of(_decode(data, name), title=title)
 
-    @cached_property
+    @lazy_property
     def hash(self) -> str:
         """SHA-256 of the normalised text; titles do not count."""
         return hashlib.sha256(self.text.encode()).hexdigest()

@@ -7,11 +7,13 @@ documents ─▶ prefix tokens ─▶ FrozenPrefix ─▶ QueryAdapter ─▶ st
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from ttt_core.adapted import AdaptedDocument, Source, no_adapter
 from ttt_core.chat import NO_PREFIX, Message, as_messages
@@ -22,16 +24,21 @@ from ttt_core.errors import (
     PromptTooLongError,
     ReleasedError,
 )
-from ttt_core.flights import SingleFlight
 from ttt_core.generate import Answer, AnswerStream, Request, Row
+from ttt_core.host import ModelHost, Resident
 from ttt_core.learning import Learned, Learner
-from ttt_core.loaded import LoadedModel
-from ttt_core.loading import default_model, load
+from ttt_core.loading import default_model, load, settled
 from ttt_core.memory import PrefixSource
+from ttt_core.namespace import Namespace, NamespaceLike
 from ttt_core.prefix import EMPTY_PREFIX, FrozenPrefix
-from ttt_core.progress import Progress, ProgressCallback, ignore_progress, numbered
-from ttt_core.reading import Encoded, Reader
-from ttt_core.scheduler import Scheduler
+from ttt_core.progress import (
+    Progress,
+    ProgressCallback,
+    ignore_progress,
+    numbered,
+    waiting,
+)
+from ttt_core.reading import Encoded
 from ttt_core.store import AdapterStore
 
 if TYPE_CHECKING:
@@ -40,14 +47,6 @@ if TYPE_CHECKING:
     from ttt_core.adapter import QueryAdapter
 
 _DEFAULT_ANSWER = 256
-
-
-class _Parts(NamedTuple):
-    """A loaded model with those who read and learn with it."""
-
-    model: LoadedModel
-    reader: Reader
-    learner: Learner
 
 
 class _Origin(NamedTuple):
@@ -76,7 +75,12 @@ class TTTEngine:
         adaptation: The default recipe.
         runtime: Memory and overflow settings.
         store: Where adapters are kept: a store, a folder, or None for the default folder.
+        namespace: Whose documents these are: a `Namespace`, or a name; None: the store's. The same
+            document in another namespace has other keys, and is learned for itself.
         template_kwargs: Extra variables for the chat template.
+
+    A forked child loads the model again, with one thread, if the engine was made by
+    `from_pretrained`; so does the process that unpickles one. Copies are the engine itself.
     """
 
     def __init__(
@@ -87,10 +91,19 @@ class TTTEngine:
         adaptation: AdaptationConfig | None = None,
         runtime: RuntimeConfig | None = None,
         store: AdapterStore | str | os.PathLike[str] | None = None,
+        namespace: NamespaceLike = None,
         template_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        self._configure(lambda: (model, tokenizer), adaptation, runtime, store, template_kwargs)
-        self._loaded()  # An unsupported model should fail here, not at the first question.
+        self._adaptation = adaptation or AdaptationConfig()
+        self._store = _open_store(store, namespace)
+        self._host = ModelHost(
+            lambda: (model, tokenizer),
+            runtime or RuntimeConfig(),
+            template_kwargs,
+            self._store.path,
+            reloads=False,
+        )
+        self._host.resident()  # An unsupported model should fail here, not at the first question.
 
     @classmethod
     def from_pretrained(
@@ -103,6 +116,7 @@ class TTTEngine:
         adaptation: AdaptationConfig | None = None,
         runtime: RuntimeConfig | None = None,
         store: AdapterStore | str | os.PathLike[str] | None = None,
+        namespace: NamespaceLike = None,
         template_kwargs: dict[str, Any] | None = None,
     ) -> TTTEngine:
         """Make an engine that loads its model when it is first needed.
@@ -114,10 +128,37 @@ class TTTEngine:
             device: `auto`, `cpu`, `cuda`, ...
             adaptation: See the class; likewise the arguments that follow.
         """
-        name = os.fspath(model) if model is not None else default_model()
+        name = settled(os.fspath(model) if model is not None else default_model())
         loader = partial(load, name, revision=revision, dtype=dtype, device=device)
         engine = cls.__new__(cls)
-        engine._configure(loader, adaptation, runtime, store, template_kwargs)
+        engine._recipe = {
+            "model": name,
+            "revision": revision,
+            "dtype": dtype,
+            "device": device,
+            "adaptation": adaptation,
+            "runtime": runtime,
+            "template_kwargs": template_kwargs,
+        }
+        engine._adaptation = adaptation or AdaptationConfig()
+        engine._store = _open_store(store, namespace)
+        engine._host = ModelHost(
+            loader, runtime or RuntimeConfig(), template_kwargs, engine._store.path, reloads=True
+        )
+        engine._mark = uuid4().hex
+        _engines[engine._mark] = engine
+        return engine
+
+    def in_namespace(self, namespace: NamespaceLike) -> TTTEngine:
+        """Return an engine for another namespace: the same model, memory and recipe, other keys.
+
+        It lives as long as this one; to close it ends only its own use.
+        """
+        engine = type(self).__new__(type(self))
+        engine._adaptation, engine._host = self._adaptation, self._host
+        engine._store = self._store.in_namespace(namespace)
+        engine._owner = self._owner or self
+        engine._recipe, engine._mark = self._recipe, self._mark
         return engine
 
     def adapt(
@@ -141,7 +182,8 @@ class TTTEngine:
             DocumentTooLongError: It does not fit the window.
             AdaptationError, OutOfMemoryError, ModelLoadError, UnsupportedModelError, StoreError
         """
-        encoded = self._load(on_progress).reader.encode(as_document(documents), system)
+        self._load(on_progress)
+        encoded = self._encode(as_document(documents), system)
         return self._adapt(encoded, config or self._adaptation, on_progress)
 
     def adapt_many(
@@ -174,11 +216,11 @@ class TTTEngine:
         parts = [as_document(document) for document in documents]
         reader = self._load(on_progress).reader
         for part in parts:
-            reader.encode(part, system)
+            self._encode(part, system)
         adapted = []
         for number, part in enumerate(parts, 1):
             on_progress(Progress("documents", number - 1, len(parts)))
-            encoded = reader.encode(part, system)
+            encoded = self._encode(part, system)
             adapted.append(
                 self._adapt(
                     encoded,
@@ -202,9 +244,9 @@ class TTTEngine:
         Args and errors as for `adapt`.
         """
         reader = self._load(on_progress).reader
-        encoded = reader.encode(as_document(documents), system)
+        encoded = self._encode(as_document(documents), system)
         started = time.perf_counter()
-        _, prefix_source = reader.read(encoded, on_progress)
+        _, prefix_source = reader.read(encoded, partial(self._pass_on, on_progress))
         return AdaptedDocument(
             key="",
             document_hash=encoded.hash,
@@ -259,7 +301,7 @@ class TTTEngine:
         if not prompts:
             return []
         rows = self._rows(adapted, prompts, config, options)
-        self._scheduler.run(rows)
+        self._host.scheduler.run(rows)
         return [row.answer() for row in rows]
 
     def stream(
@@ -272,43 +314,50 @@ class TTTEngine:
     ) -> AnswerStream:
         """Answer one question piece by piece; see `generate`. Closing the stream stops the work."""
         [row] = self._rows(adapted, [prompt], config, options)
-        return AnswerStream(self._scheduler.stream([row]), row)
+        return AnswerStream(self._host.scheduler.stream([row]), row)
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens of `text` under the model's own tokenizer."""
-        encoded = self._loaded().model.tokenizer(text, add_special_tokens=False)
+        encoded = self._resident().model.tokenizer(text, add_special_tokens=False)
         return len(encoded["input_ids"])
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer; loads the model."""
-        return self._loaded().model.tokenizer
+        return self._resident().model.tokenizer
 
     @property
     def window(self) -> int:
         """The model's window in tokens; loads the model."""
-        return self._loaded().model.runtime.architecture.window
+        return self._resident().model.runtime.architecture.window
 
     @property
     def closed(self) -> bool:
         """Whether `close()` was called."""
-        return self._closed
+        return self._closed or self._host.closed
+
+    @property
+    def namespace(self) -> Namespace:
+        """Whose documents this engine reads."""
+        return self._store.namespace
 
     def reset(self) -> None:
-        """Forget all documents held in memory; the store keeps their adapters.
+        """Forget all documents held in memory, of all namespaces; the store keeps their adapters.
 
         Documents that are in use can be used further: what is missing is made again.
         """
-        if (parts := self._parts) is not None:
-            parts.reader.clear()
-            parts.learner.clear()
+        self._host.clear()
 
     def close(self) -> None:
-        """Forget documents and model. The engine cannot be used afterwards."""
-        self.reset()
-        with self._loading:
-            self._closed, self._parts = True, None
-            self._loader = _closed_loader
+        """Forget documents and model. The engine cannot be used afterwards.
+
+        Who is being served gets what was asked for; who still waits gets a `ReleasedError`. What
+        has to be uploaded to a remote store is waited for, but not for long.
+        """
+        self._closed = True
+        self._store.close()
+        if self._owner is None:
+            self._host.close()
 
     def __enter__(self) -> TTTEngine:
         """Return the engine itself."""
@@ -318,50 +367,69 @@ class TTTEngine:
         """Close it."""
         self.close()
 
-    _loader: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
-    _store: AdapterStore
-    _parts: _Parts | None
-    _loading: threading.Lock
+    def __copy__(self) -> TTTEngine:
+        """Return the engine itself: it stands for a model, of which there is one."""
+        return self
 
-    def _configure(
-        self,
-        loader: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]],
-        adaptation: AdaptationConfig | None,
-        runtime: RuntimeConfig | None,
-        store: AdapterStore | str | os.PathLike[str] | None,
-        template_kwargs: dict[str, Any] | None,
-    ) -> None:
-        self._loader = loader
-        self._adaptation = adaptation or AdaptationConfig()
-        self._runtime_config = runtime or RuntimeConfig()
-        self._store = store if isinstance(store, AdapterStore) else AdapterStore(store)
-        self._template_kwargs = template_kwargs
-        self._parts = None
-        self._closed = False
-        self._loading = threading.Lock()
-        self._single_flight = SingleFlight()
-        self._scheduler = Scheduler(self._runtime_config.max_batch_size)
+    def __deepcopy__(self, memo: dict[int, Any]) -> TTTEngine:
+        """Return the engine itself, as `__copy__` does."""
+        return self
 
-    def _loaded(self) -> _Parts:
-        with self._loading:
-            if self._parts is None:
-                config, store = self._runtime_config, self._store
-                model = LoadedModel(*self._loader(), self._template_kwargs, config.attention)
-                self._parts = _Parts(
-                    model, Reader(model, config, store.path), Learner(model, config, store)
-                )
-            return self._parts
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle how the engine was made; who unpickles it loads the model when it is needed.
 
-    def _load(self, on_progress: ProgressCallback) -> _Parts:
-        if self._parts is not None:
-            return self._loaded()
+        A process that unpickles it again, while the first one is in use, gets the same engine.
+
+        Raises:
+            TypeError: It was made around a model object, its namespace has a secret, or its store
+                may have credentials.
+            ReleasedError: It was closed.
+        """
+        self._check_open()
+        if self._recipe is None:
+            raise TypeError(
+                "an engine made around a model object cannot be pickled; make it with "
+                "TTTEngine.from_pretrained, or make one in the other process"
+            )
+        return _unpickled, (self._mark, self._recipe, self._store, self._owner is not None)
+
+    _owner: TTTEngine | None = None
+    _recipe: dict[str, Any] | None = None
+    _mark = ""
+    """Tells which engine it is, in other processes, too."""
+    _closed = False
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ReleasedError("this engine was closed; make a new one")
+
+    def _resident(self) -> Resident:
+        self._check_open()
+        return self._host.resident()
+
+    def _pass_on(self, on_progress: ProgressCallback, progress: Progress) -> None:
+        """Report to a caller, who is not to wait for what a closed engine will not do for it."""
+        if progress.stage == "wait":
+            self._check_open()
+        on_progress(progress)
+
+    def _load(self, on_progress: ProgressCallback) -> Resident:
+        if self._host.loaded is not None:
+            return self._resident()
         on_progress(Progress("load", 0, 1))
-        parts = self._loaded()
+        resident = self._resident()
         on_progress(Progress("load", 1, 1))
-        return parts
+        return resident
+
+    def _learner(self) -> Learner:
+        model, _, memory = self._resident()
+        return Learner(model, self._host.config, self._store, memory)
+
+    def _encode(self, document: Document, system: str | None) -> Encoded:
+        return self._resident().reader.encode(document, system, self.namespace)
 
     def _prefix(self, encoded: Encoded) -> tuple[FrozenPrefix, PrefixSource]:
-        return self._loaded().reader.read(encoded)
+        return self._resident().reader.read(encoded, partial(self._pass_on, ignore_progress))
 
     def _adapt(
         self,
@@ -372,7 +440,7 @@ class TTTEngine:
         eager: bool = True,
     ) -> AdaptedDocument:
         """Read, and fetch or train; `eager`: read even if nothing needs to be trained."""
-        key = self._loaded().model.key(encoded.prompt, config)
+        key = self._learner().identity(encoded.prompt, config).key(self.namespace)
         learned, origin = self._learn(key, encoded, config, on_progress, eager=eager)
         return AdaptedDocument(
             key=key,
@@ -397,27 +465,39 @@ class TTTEngine:
         *,
         eager: bool,
     ) -> tuple[Learned, _Origin]:
-        _, reader, learner = self._loaded()
-        seconds: dict[str, float] = {}
-        prefix_source: PrefixSource | None = None
-        with self._single_flight(key):
-            started = time.perf_counter()
+        reader, learner = self._resident().reader, self._learner()
+        on_progress = partial(self._pass_on, on_progress)
+        clock = _Clock()
+        read_from: list[PrefixSource] = []
+
+        def read() -> FrozenPrefix:
+            with clock("prefill"):
+                prefix, source = reader.read(encoded, on_progress)
+            read_from.append(source)
+            return prefix
+
+        def train() -> tuple[Learned, Source]:
+            learned = learner.learn(key, encoded.prompt, read(), config, on_progress)
+            return learned, "trained"
+
+        with ExitStack() as stack:
+            stack.enter_context(self._host.single_flight(key, waiting(on_progress)))
+            stack.enter_context(clock("adaptation"))
             known = learner.find(key, config)
-            found = time.perf_counter()
-            if known is None or eager:
-                prefix, prefix_source = reader.read(encoded, on_progress)
-                seconds["prefill"] = time.perf_counter() - found
-            learned, source = known or (
-                learner.learn(key, encoded.prompt, prefix, config, on_progress),
-                "trained",
-            )
-            seconds["adaptation"] = time.perf_counter() - started - seconds.get("prefill", 0.0)
+            if known is None:
+                stack.enter_context(learner.alone(key, on_progress))
+                # Again, since another process may just have learned it.
+                known = learner.find(key, config) or train()
+            if eager and not read_from:
+                read()
+        learned, source = known
+        prefix_source = read_from[0] if read_from else None
         nothing_done = (source, prefix_source) == ("memory", "device")
-        return learned, _Origin(source, prefix_source, {} if nothing_done else seconds)
+        return learned, _Origin(source, prefix_source, {} if nothing_done else clock.seconds)
 
     def _adapter(self, key: str, encoded: Encoded, config: AdaptationConfig) -> QueryAdapter | None:
         """Fetch a document's adapter; should memory and store have lost it, learn it again."""
-        held = self._loaded().learner.recall(key)
+        held = self._resident().learned.get(key)
         if held is None:
             held, _ = self._learn(key, encoded, config, ignore_progress, eager=False)
         return held.adapter
@@ -431,7 +511,7 @@ class TTTEngine:
     ) -> list[Row]:
         own = config.model_dump() if config else {}
         settings = GenerationConfig(**{**own, **options})
-        loaded = self._loaded().model
+        loaded = self._resident().model
         started = time.perf_counter()
         prefix, source = adapted.fetch() if adapted else (EMPTY_PREFIX, None)
         waited = time.perf_counter() - started
@@ -454,7 +534,7 @@ class TTTEngine:
 
     def _room(self, request: Request, suffix: Sequence[int], settings: GenerationConfig) -> int:
         """How many answer tokens to allow."""
-        window = self._loaded().model.runtime.architecture.window
+        window = self._resident().model.runtime.architecture.window
         room = window - len(request.prefix) - len(suffix)
         wanted = settings.max_new_tokens
         if room < (wanted or 1):
@@ -467,10 +547,43 @@ class TTTEngine:
         return wanted or min(_DEFAULT_ANSWER, room)
 
     def _forget(self, key: str, encoded: Encoded) -> None:
-        if (parts := self._parts) is not None:
-            parts.learner.forget(key)
-            parts.reader.release(encoded)
+        if (resident := self._host.loaded) is not None:
+            resident.learned.pop(key)
+            resident.reader.release(encoded)
 
 
-def _closed_loader() -> NoReturn:
-    raise ReleasedError("this engine was closed; make a new one")
+class _Clock:
+    """Wall-clock seconds by stage; a stage inside another one counts for itself only."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        started, before = time.perf_counter(), sum(self.seconds.values())
+        yield
+        inside = sum(self.seconds.values()) - before
+        self.seconds[stage] = time.perf_counter() - started - inside
+
+
+def _open_store(
+    store: AdapterStore | str | os.PathLike[str] | None, namespace: NamespaceLike
+) -> AdapterStore:
+    opened = store if isinstance(store, AdapterStore) else AdapterStore(store)
+    return opened if namespace is None else opened.in_namespace(namespace)
+
+
+_engines: WeakValueDictionary[str, TTTEngine] = WeakValueDictionary()
+"""By mark, those that were not made by `in_namespace`."""
+
+
+def _unpickled(mark: str, recipe: dict[str, Any], store: AdapterStore, is_view: bool) -> TTTEngine:
+    """Return this process's engine for a pickled one; handles of documents each bring theirs."""
+    engine = _engines.get(mark)
+    if engine is None or engine.closed:
+        engine = TTTEngine.from_pretrained(**recipe, store=store)
+        engine._mark = mark
+        _engines[mark] = engine
+    if is_view or engine.namespace != store.namespace:
+        return engine.in_namespace(store.namespace)
+    return engine

@@ -6,13 +6,15 @@ scheduler's affair.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import torch
 
+from ttt_core.errors import ReleasedError
 from ttt_core.sampling import Sampler
 from ttt_core.stopping import TextStream
 
@@ -113,9 +115,16 @@ class AnswerStream(Iterator[str]):
     def __init__(self, deltas: Iterator[tuple[int, str]], row: Row) -> None:
         self._deltas = deltas
         self._row = row
+        self._process = os.getpid()
 
     def __next__(self) -> str:
-        """Compute until the next piece of text."""
+        """Compute until the next piece of text.
+
+        Raises:
+            ReleasedError: This process is a forked child of the one that asked.
+        """
+        if os.getpid() != self._process:  # Whom it decodes together with stayed behind.
+            raise ReleasedError("this answer was begun before the process was forked; ask again")
         return next(self._deltas)[1]
 
     def close(self) -> None:
@@ -128,6 +137,12 @@ class AnswerStream(Iterator[str]):
     def answer(self) -> Answer:
         """The answer so far."""
         return self._row.answer()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: an answer in the making is part of a running batch."""
+        raise TypeError(
+            "an answer in the making is neither pickled nor copied; its `answer` is a plain value"
+        )
 
 
 @dataclass

@@ -1,18 +1,23 @@
 """What was learned on documents: found in memory or in the store, or trained and kept.
 
-Knows one loaded model and its store; nothing of prefill, where keys and values live, or questions.
+Knows one loaded model and a store; nothing of prefill, where keys and values live, or questions.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from ttt_core.adapter import QueryAdapter
+from ttt_core.adapter import QueryAdapter, adapter_shapes
 from ttt_core.chat import as_messages
 from ttt_core.drift import GENERIC_QUESTIONS
 from ttt_core.lru import ByteLRU
+from ttt_core.progress import waiting
 from ttt_core.store import AdapterStore, StoredAdapter
+from ttt_core.store.format import QueryRows
 from ttt_core.supervision import TokenizedDocument
 from ttt_core.train import Task, adapt_queries
 
@@ -20,10 +25,14 @@ if TYPE_CHECKING:
     from ttt_core.adapted import Source
     from ttt_core.chat import PromptPrefix
     from ttt_core.config import AdaptationConfig, RuntimeConfig
+    from ttt_core.identity import AdapterIdentity
     from ttt_core.loaded import LoadedModel
+    from ttt_core.locks import Pin
     from ttt_core.prefix import FrozenPrefix
     from ttt_core.progress import ProgressCallback
     from ttt_core.report import AdaptationReport
+
+_LOG = logging.getLogger(__name__)
 
 
 class Learned(NamedTuple):
@@ -31,6 +40,8 @@ class Learned(NamedTuple):
 
     adapter: QueryAdapter | None
     report: AdaptationReport
+    pin: Pin | None
+    """Keeps its file from being evicted while it is held in memory."""
 
     @property
     def nbytes(self) -> int:
@@ -39,23 +50,67 @@ class Learned(NamedTuple):
         return 4096 + sum(weight.nbytes for weight in weights)
 
 
+class LearnedMemory:
+    """What was learned, ready for use, within a number of bytes. Thread-safe.
+
+    Args:
+        max_bytes: Least recently used first out; what was used last stays whatever its size.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._lock = threading.Lock()
+        self._held: ByteLRU[str, Learned] = ByteLRU(max_bytes, lambda learned: learned.nbytes)
+
+    def get(self, key: str) -> Learned | None:
+        """Return what is held under `key`, which counts as a use."""
+        with self._lock:
+            held = self._held.get(key)
+        if held is not None and held.pin is not None:
+            held.pin.touch()
+        return held
+
+    def put(self, key: str, learned: Learned) -> None:
+        """Hold it, and let go of what is too much."""
+        with self._lock:
+            self._held.put(key, learned)
+            self._held.trim()
+
+    def pop(self, key: str) -> None:
+        """Hold one no longer."""
+        with self._lock:
+            self._held.pop(key)
+
+    def clear(self) -> None:
+        """Hold nothing."""
+        with self._lock:
+            self._held.clear()
+
+
 class Learner:
-    """Trains on documents with one model, and keeps what it learned. Thread-safe.
+    """Trains on documents with one model, and keeps what it learned in one namespace.
 
     Args:
         model: The model.
-        config: Limits and chunk size.
+        config: Chunk size, and how long to wait for others.
         store: Where adapters outlive the process.
+        memory: Where they are held while it lives.
     """
 
-    def __init__(self, model: LoadedModel, config: RuntimeConfig, store: AdapterStore) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        config: RuntimeConfig,
+        store: AdapterStore,
+        memory: LearnedMemory,
+    ) -> None:
         self._model = model
-        self._chunk = config.train_chunk
+        self._config = config
         self._store = store
-        self._lock = threading.Lock()
-        self._learned: ByteLRU[str, Learned] = ByteLRU(
-            config.max_adapter_bytes, lambda learned: learned.nbytes
-        )
+        self._memory = memory
+
+    def identity(self, prompt: PromptPrefix, config: AdaptationConfig) -> AdapterIdentity:
+        """Return what an adapter belongs to; its key is `identity.key(namespace)`."""
+        return self._model.identity(prompt, config, self._store.namespace)
 
     def find(self, key: str, config: AdaptationConfig) -> tuple[Learned, Source] | None:
         """Look for what was learned before, in memory and in the store.
@@ -63,14 +118,37 @@ class Learner:
         Raises:
             StoreError: The file is there but cannot be read.
         """
-        if held := self.recall(key):
+        if held := self._memory.get(key):
             return held, "memory"
-        if stored := self._store.get(key):
-            try:
-                return self._remember(key, self._revive(stored, config), stored.report), "store"
-            except ValueError:  # Right key and checksum, wrong weights: cannot be ours.
-                self._store.set_aside(key)
-        return None
+        projections = self._model.runtime.architecture.projections
+        stored = self._store.get(key, shapes=adapter_shapes(projections, config))
+        if stored is None:
+            return None
+        try:
+            adapter = self._revive(stored, config)
+        except ValueError:  # Right in itself, but no change of queries: nobody's training made it.
+            self._store.set_aside(key)
+            return None
+        return self._remember(key, adapter, stored.report), "store"
+
+    @contextmanager
+    def alone(self, key: str, on_progress: ProgressCallback) -> Iterator[None]:
+        """Wait while another process of this machine learns the same; then be the only one.
+
+        Raises:
+            StoreError: The store cannot be written to.
+        """
+        self._store.prepare(key)
+        timeout = self._config.adaptation_timeout
+        on_wait = waiting(on_progress, timeout)
+        with self._store.alone(key, timeout=timeout, on_wait=on_wait) as alone:
+            if not alone:
+                _LOG.warning(
+                    "another process has been adapting to the same document for %.0f s; "
+                    "not waiting any longer",
+                    timeout,
+                )
+            yield
 
     def learn(
         self,
@@ -92,28 +170,18 @@ class Learner:
             document=TokenizedDocument.of(prompt, model.chat, model.tokenizer),
             generic=[model.chat.suffix(prompt, as_messages(q)) for q in GENERIC_QUESTIONS],
             config=config,
-            chunk=self._chunk,
+            chunk=self._config.train_chunk,
         )
-        self._store.prepare(key)
         adapter, report = adapt_queries(task, on_progress=on_progress)
-        weights = adapter.state_dict() if adapter is not None else {}
-        self._store.put(key, StoredAdapter(weights, report))
+        entry = StoredAdapter(
+            identity=self.identity(prompt, config),
+            report=report,
+            weights=adapter.state_dict() if adapter is not None else {},
+            base_model=model.name,
+            query_rows=_query_rows(adapter),
+        )
+        self._store.put(key, entry)
         return self._remember(key, adapter, report)
-
-    def recall(self, key: str) -> Learned | None:
-        """What memory holds under `key`."""
-        with self._lock:
-            return self._learned.get(key)
-
-    def forget(self, key: str) -> None:
-        """Hold one document's adapter no longer; the store keeps it."""
-        with self._lock:
-            self._learned.pop(key)
-
-    def clear(self) -> None:
-        """Hold nothing; the store keeps what it has."""
-        with self._lock:
-            self._learned.clear()
 
     def _revive(self, stored: StoredAdapter, config: AdaptationConfig) -> QueryAdapter | None:
         if stored.report.decision == "kept_base":
@@ -125,8 +193,14 @@ class Learner:
     def _remember(
         self, key: str, adapter: QueryAdapter | None, report: AdaptationReport
     ) -> Learned:
-        learned = Learned(adapter, report)
-        with self._lock:
-            self._learned.put(key, learned)
-            self._learned.trim()
+        learned = Learned(adapter, report, self._store.pin(key))
+        self._memory.put(key, learned)
         return learned
+
+
+def _query_rows(adapter: QueryAdapter | None) -> dict[str, QueryRows]:
+    found = adapter.query_rows() if adapter is not None else {}
+    return {
+        name: QueryRows(out_features=out_features, ranges=ranges)
+        for name, (out_features, ranges) in found.items()
+    }

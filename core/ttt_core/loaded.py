@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import transformers
 
-from ttt_core import identity
 from ttt_core.chat import ChatFormat, PromptPrefix
 from ttt_core.config import AdaptationConfig, AttentionName
+from ttt_core.fingerprint import text_fingerprint, vocabulary_fingerprint, weights_fingerprint
+from ttt_core.identity import AdapterIdentity, hash_tokens, prefix_key
+from ttt_core.lazy import lazy_property
+from ttt_core.namespace import Namespace
 from ttt_core.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -31,29 +33,42 @@ class LoadedModel:
         self.chat = ChatFormat(tokenizer, template_kwargs)
         self.eos_token_ids = _eos_token_ids(model, tokenizer)
 
-    def key(self, prompt: PromptPrefix, config: AdaptationConfig) -> str:
-        """Identity of the adapter for `prompt` and `config`."""
-        base, tokenizer = self._identity
-        return identity.adapter_key(
-            base=base, tokenizer=tokenizer, prefix_ids=prompt.input_ids, config=config
+    def identity(
+        self, prompt: PromptPrefix, config: AdaptationConfig, namespace: Namespace
+    ) -> AdapterIdentity:
+        """Return what the adapter for `prompt` and `config` belongs to."""
+        return AdapterIdentity(
+            base=self._base,
+            tokenizer=self._tokenizer_fingerprint,
+            template=text_fingerprint(self.chat.identity),
+            prefix=hash_tokens(namespace, prompt.input_ids),
+            config=config,
         )
 
-    def prefix_key(self, prompt: PromptPrefix, *, durable: bool) -> str:
-        """Identity of the keys and values of `prompt`; `durable`: for other processes, too."""
-        return identity.prefix_key(
-            base=self._identity[0] if durable else "",
+    def prefix_key(self, prompt: PromptPrefix, namespace: Namespace, *, durable: bool) -> str:
+        """Return the key of the keys and values of `prompt`; `durable`: in other processes, too."""
+        return prefix_key(
+            namespace,
+            base=self._base if durable else "",
             dtype=str(self.runtime.model.dtype),
             library=transformers.__version__,
-            prefix_ids=prompt.input_ids,
+            input_ids=prompt.input_ids,
         )
 
-    @cached_property
-    def _identity(self) -> tuple[str, str]:
-        # Reading every weight takes seconds for large models, so only those who adapt pay.
-        return (
-            identity.weights_fingerprint(self.runtime.model),
-            identity.tokenizer_fingerprint(self.tokenizer, self.chat.identity),
-        )
+    @property
+    def name(self) -> str:
+        """Hub id or path of the model, if it was loaded from one."""
+        return str(getattr(self.runtime.model.config, "_name_or_path", "") or "")
+
+    # Reading every weight takes seconds for large models, so only those who adapt pay.
+
+    @lazy_property
+    def _base(self) -> str:
+        return weights_fingerprint(self.runtime.model)
+
+    @lazy_property
+    def _tokenizer_fingerprint(self) -> str:
+        return vocabulary_fingerprint(self.tokenizer)
 
 
 def _eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -22,6 +22,14 @@ def default_model() -> str:
     return os.environ.get("TTT_MODEL") or str(bundled_model_path())
 
 
+def settled(model: str) -> str:
+    """Return a folder's absolute path, so that it stays the folder that it is now; else `model`.
+
+    The model may be loaded after this process has changed its directory, or by another process.
+    """
+    return os.path.abspath(model) if os.path.isdir(model) else model
+
+
 def load(
     model: str,
     *,
@@ -82,6 +90,7 @@ def _first_line(error: Exception) -> str:
 def _device(name: str) -> torch.device:
     import torch
 
+    _check_fork(name)
     if name == "auto":
         if torch.cuda.is_available():
             name = "cuda"
@@ -93,6 +102,24 @@ def _device(name: str) -> torch.device:
         raise ConfigError(
             f"unknown device {name!r}; expected 'auto', 'cpu', 'cuda', 'cuda:0', 'mps', ..."
         ) from None
+
+
+def _check_fork(name: str) -> None:
+    """Say what to do where an accelerator's driver refuses; `auto` would silently take the CPU.
+
+    Raises:
+        ModelLoadError: The device cannot be used since this process was forked.
+    """
+    import torch
+
+    for device in ("cuda", "xpu", "mps"):
+        is_in_bad_fork = getattr(getattr(torch, device, None), "_is_in_bad_fork", None)
+        if name.startswith(("auto", device)) and is_in_bad_fork and is_in_bad_fork():
+            raise ModelLoadError(
+                f"this process was forked from one that had used {device!r}, and cannot use it "
+                f"itself; start it with the method 'spawn' or 'forkserver' (see multiprocessing."
+                f"get_context), or make the engine with device='cpu'"
+            )
 
 
 def _dtype(name: str) -> torch.dtype | str:

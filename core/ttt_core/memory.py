@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from ttt_core.flights import SingleFlight
+from ttt_core.flights import SingleFlight, say_nothing
 from ttt_core.limits import kv_limits
 from ttt_core.lru import ByteLRU
 from ttt_core.prefix import FrozenPrefix
@@ -71,19 +71,23 @@ class PrefixMemory:
         self._single_flight = SingleFlight()
 
     def get(
-        self, key: str, compute: Callable[[], FrozenPrefix]
+        self,
+        key: str,
+        compute: Callable[[], FrozenPrefix],
+        on_wait: Callable[[float], None] = say_nothing,
     ) -> tuple[FrozenPrefix, PrefixSource]:
         """Return a prefix on the device, and where it came from.
 
         Args:
             key: Identity of the prefix; asked for at once, it is fetched or computed once.
             compute: Makes it if it is nowhere; what it raises is passed on.
+            on_wait: Called while somebody else makes it; see `SingleFlight`.
         """
         with self._lock:
             held = self._device.get(key)
         if held is not None:
             return held, "device"
-        with self._single_flight(key):
+        with self._single_flight(key, on_wait):
             prefix, source = self._bring(key, compute)
         self._settle()
         return prefix, source

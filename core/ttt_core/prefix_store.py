@@ -18,17 +18,19 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ttt_core.files import Usage, entries, make_private, replacing, sweep, usage
+from ttt_core.files import Usage, check_owned, entries, make_private, replacing, sweep, usage
 from ttt_core.prefix import FrozenPrefix
 
 if TYPE_CHECKING:
     import torch
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _LOG = logging.getLogger(__name__)
-_KEY = re.compile(r"[0-9a-f]{64}")
-_FILES = f"v{FORMAT_VERSION}/*/*"
+_NAMESPACE = re.compile(r"[0-9a-f]{32}")
+_KEY = re.compile(r"([0-9a-f]{32})-([0-9a-f]{64})")
+_FILES = f"v{FORMAT_VERSION}/*/*/*"
+_MAX_HEADER_BYTES = 8 << 20
 _WHOLE, _DAMAGED = ".safetensors", ".damaged"
 
 
@@ -59,6 +61,7 @@ class PrefixStore:
 
         path = self._file(key)
         try:
+            check_owned(self.path)
             prefix = _load(path, key)
         except FileNotFoundError:  # Or removed by another process just now.
             return None
@@ -91,8 +94,9 @@ class PrefixStore:
         try:
             if path.exists():
                 return
-            make_private(self.path, path.parent.parent, path.parent)
-            sweep(self.path)
+            check_owned(self.path)
+            make_private(self.path, *reversed(path.parents[:3]))
+            sweep(self.path, pattern=_FILES + ".tmp")
             self._make_room(size)
             _save(path, key, prefix)
         except (OSError, SafetensorError) as error:
@@ -102,9 +106,29 @@ class PrefixStore:
         """Bytes that fit without letting anything go."""
         return max(self.max_bytes - usage(self.path, _FILES).bytes, 0)
 
-    def usage(self) -> Usage:
-        """Number and bytes of the prefixes; reads no contents."""
-        return usage(self.path, _FILES + _WHOLE)
+    def usage(self, namespace: str = "*") -> Usage:
+        """Number and bytes of the prefixes; reads no contents.
+
+        Args:
+            namespace: Digest that names one namespace's folder; all namespaces by default.
+        """
+        return usage(self.path, f"v{FORMAT_VERSION}/{namespace}/*/*{_WHOLE}")
+
+    def clear(self, namespace: str) -> Usage:
+        """Remove all of a namespace, damaged files too; return what went.
+
+        Raises:
+            OSError: Something cannot be removed.
+            ValueError: `namespace` is not 32 hexadecimal digits.
+        """
+        if not _NAMESPACE.fullmatch(namespace):
+            raise ValueError("a namespace's folder is named by 32 hexadecimal digits")
+        files = sizes = 0
+        for path, stat in entries(self.path, f"v{FORMAT_VERSION}/{namespace}/*/*.*"):
+            if path.suffix in (_WHOLE, _DAMAGED):
+                path.unlink(missing_ok=True)
+                files, sizes = files + 1, sizes + stat.st_size
+        return Usage(files, sizes)
 
     def _make_room(self, size: int) -> None:
         found = entries(self.path, _FILES)
@@ -125,9 +149,11 @@ class PrefixStore:
             _LOG.warning("cannot keep keys and values in %s: %s", self.path, reason)
 
     def _file(self, key: str) -> Path:
-        if not _KEY.fullmatch(key):
-            raise ValueError("a store key is 64 hexadecimal digits")
-        return self.path / f"v{FORMAT_VERSION}" / key[:2] / f"{key}{_WHOLE}"
+        found = _KEY.fullmatch(key)
+        if not found:
+            raise ValueError("a key is 32 hexadecimal digits, a hyphen, and 64 more")
+        namespace, digest = found.groups()
+        return self.path / f"v{FORMAT_VERSION}" / namespace / digest[:2] / f"{digest}{_WHOLE}"
 
 
 def _file_size(prefix: FrozenPrefix) -> int:
@@ -167,6 +193,7 @@ def _unshare(tensors: dict[str, torch.Tensor]) -> None:
 def _load(path: Path, key: str) -> FrozenPrefix:
     from safetensors import safe_open
 
+    _check_header_length(path)
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -178,6 +205,13 @@ def _load(path: Path, key: str) -> FrozenPrefix:
         keys=tuple(tensors[f"keys.{layer}"] for layer in layers),
         values=tuple(tensors[f"values.{layer}"] for layer in layers),
     )
+
+
+def _check_header_length(path: Path) -> None:
+    """Refuse a header that no layer count explains, before it is parsed into memory."""
+    with path.open("rb") as file:
+        if int.from_bytes(file.read(8), "little") > _MAX_HEADER_BYTES:
+            raise ValueError("the header is too long")
 
 
 def _checksum(tensors: dict[str, torch.Tensor], key: str) -> str:

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from ttt_core.chat import PromptPrefix
 from ttt_core.errors import DocumentTooLongError
 from ttt_core.lru import ByteLRU
-from ttt_core.memory import PrefixMemory, PrefixSource, prefix_memory
 from ttt_core.prefill import prefill
-from ttt_core.progress import ProgressCallback, ignore_progress
+from ttt_core.progress import ProgressCallback, ignore_progress, waiting
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ttt_core.config import RuntimeConfig
     from ttt_core.document import Document
     from ttt_core.loaded import LoadedModel
+    from ttt_core.memory import PrefixMemory, PrefixSource
+    from ttt_core.namespace import Namespace
     from ttt_core.prefix import FrozenPrefix
 
 _ENCODED_BYTES = 256 << 20
@@ -51,31 +50,36 @@ class Reader:
     Args:
         model: The model.
         config: Window, limits, chunk size.
-        adapters: Folder of the adapter store; the disk level, if any, is inside.
+        memory: Where keys and values are held.
     """
 
-    def __init__(self, model: LoadedModel, config: RuntimeConfig, adapters: Path) -> None:
+    def __init__(self, model: LoadedModel, config: RuntimeConfig, memory: PrefixMemory) -> None:
         self._model = model
         self._config = config
-        self._memory: PrefixMemory = prefix_memory(config, model.runtime, adapters)
+        self._memory = memory
         self._lock = threading.Lock()
-        self._encoded: ByteLRU[tuple[str, str | None, str | None], Encoded] = ByteLRU(
+        self._encoded: ByteLRU[tuple[str | None, ...], Encoded] = ByteLRU(
             _ENCODED_BYTES, lambda encoded: encoded.nbytes
         )
 
-    def encode(self, document: Document, system: str | None) -> Encoded:
+    def encode(self, document: Document, system: str | None, namespace: Namespace) -> Encoded:
         """Tokenise a document, or remember how: asking again must not read it again.
+
+        Args:
+            document: The document.
+            system: System prompt.
+            namespace: Whose document it is; others who bring the same one share nothing with it.
 
         Raises:
             DocumentTooLongError: It does not fit the window.
         """
-        question = (document.hash, document.title, system)
+        question = (namespace.folder, document.hash, document.title, system)
         with self._lock:
             known = self._encoded.get(question)
         if known is None:
             prompt, kept, dropped = self._fit(document, system)
             durable = self._config.max_disk_kv_bytes > 0
-            key = self._model.prefix_key(prompt, durable=durable)
+            key = self._model.prefix_key(prompt, namespace, durable=durable)
             known = Encoded(key, kept.hash, prompt, dropped)
             with self._lock:
                 self._encoded.put(question, known)
@@ -93,7 +97,7 @@ class Reader:
             chunk=self._config.prefill_chunk,
             on_progress=on_progress,
         )
-        return self._memory.get(encoded.key, compute)
+        return self._memory.get(encoded.key, compute, waiting(on_progress))
 
     def has_room(self, encoded: Encoded) -> bool:
         """Whether its keys and values could be kept without others having to go."""

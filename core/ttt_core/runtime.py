@@ -7,6 +7,7 @@ model between two steps of different requests.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -43,6 +44,11 @@ class Runtime:
         """Where the model's inputs belong."""
         return input_device(self.model)
 
+    @property
+    def busy(self) -> bool:
+        """Whether somebody computes with the model or waits for it."""
+        return bool(self._queue.waiting)
+
     @contextmanager
     def turn(self, adapter: QueryAdapter | None = None) -> Iterator[PreTrainedModel]:
         """Wait for the device, then lend the model with `adapter` bound to it.
@@ -66,6 +72,17 @@ _queues: WeakKeyDictionary[PreTrainedModel, _Queue] = WeakKeyDictionary()
 _queues_lock = threading.Lock()
 
 
+def _forget_queues() -> None:
+    """In a forked child nobody waits, and whoever held the lock is not there to give it back."""
+    global _queues_lock
+    _queues_lock = threading.Lock()
+    _queues.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_queues)
+
+
 def _queue_of(model: PreTrainedModel) -> _Queue:
     """One queue a model: two engines that borrow the same one wait for each other, too."""
     with _queues_lock:
@@ -77,23 +94,23 @@ class _Queue:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._waiting: deque[threading.Event] = deque()
+        self.waiting: deque[threading.Event] = deque()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
         mine = threading.Event()
         with self._guard:
-            self._waiting.append(mine)
-            if self._waiting[0] is mine:
+            self.waiting.append(mine)
+            if self.waiting[0] is mine:
                 mine.set()
         try:
             mine.wait()
             yield
         finally:
             with self._guard:
-                self._waiting.remove(mine)
-                if self._waiting:
-                    self._waiting[0].set()
+                self.waiting.remove(mine)
+                if self.waiting:
+                    self.waiting[0].set()
 
 
 @contextmanager

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from typer.testing import CliRunner, Result
 
+from tests.cli.processes import TTT, Start, Terminal
+from ttt_core import AdapterStore
 from ttt_core.cli.app import app
 from ttt_core.sandbox import make_registry
 
@@ -55,3 +61,41 @@ def ttt(model_path: Path, store: Path) -> Invoke:
         return CliRunner().invoke(app, [command, *own, *arguments], input=stdin)
 
     return invoke
+
+
+@pytest.fixture
+def adapters(store: Path) -> AdapterStore:
+    """That store, to put adapters into by hand."""
+    return AdapterStore(store)
+
+
+@pytest.fixture
+def on_store(store: Path) -> Invoke:
+    """Run a command of `ttt store` on it."""
+
+    def invoke(*arguments: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(app, ["store", *arguments, "--store", str(store)], input=stdin)
+
+    return invoke
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    """A terminal of its own; both ends stay open, so that reading never fails."""
+    terminal = Terminal()
+    yield terminal
+    os.close(terminal.ours)
+    os.close(terminal.theirs)
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start `ttt` as a process, which ends with the test at the latest."""
+    with ExitStack() as stack:
+
+        def start(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+            process = stack.enter_context(subprocess.Popen([*TTT, *arguments], **options))
+            stack.callback(process.kill)  # Runs before the wait; does nothing once it has ended.
+            return process
+
+        yield start

@@ -4,93 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import select
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-Start = Callable[..., "subprocess.Popen[bytes]"]
-
-posix_only = pytest.mark.skipif(os.name == "nt", reason="needs signals and a pseudo-terminal")
-
-MAIN = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # A background job inherits SIG_IGN.
-from ttt_core.__main__ import main
-sys.exit(main())
-"""
-
-TTT = (sys.executable, "-c", MAIN)
-
-PATIENCE = 240
-"""Seconds before a test gives up on a signal that does not come; none waits so long for luck."""
+from tests.cli.processes import MAIN, PATIENCE, Start, Terminal, posix_only
 
 
 def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
-
-
-class Terminal:
-    """A pseudo-terminal, and what a process has shown on it."""
-
-    def __init__(self) -> None:
-        self.ours, self.theirs = os.openpty()
-        self.shown = b""
-
-    def wait_for(self, pattern: bytes, process: subprocess.Popen[bytes]) -> None:
-        """Read what `process` shows until it matches `pattern`."""
-        deadline = time.monotonic() + PATIENCE
-        while not re.search(pattern, self.shown):
-            if not self._read(1):
-                assert process.poll() is None, f"ended after {self.shown[-800:]!r}"
-                assert time.monotonic() < deadline, f"no {pattern!r} in {self.shown[-800:]!r}"
-
-    def rest(self) -> str:
-        """Everything shown, after the process has ended."""
-        while select.select([self.ours], [], [], 0)[0]:
-            self._read(0)
-        return self.shown.decode(errors="replace")
-
-    def type(self, text: bytes) -> None:
-        """Press keys."""
-        os.write(self.ours, text)
-
-    def _read(self, seconds: float) -> bool:
-        if not select.select([self.ours], [], [], seconds)[0]:
-            return False
-        self.shown += os.read(self.ours, 65536)
-        return True
-
-
-@pytest.fixture
-def terminal() -> Iterator[Terminal]:
-    """A terminal of its own; both ends stay open, so that reading never fails."""
-    terminal = Terminal()
-    yield terminal
-    os.close(terminal.ours)
-    os.close(terminal.theirs)
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Start `ttt` as a process, which ends with the test at the latest."""
-    with ExitStack() as stack:
-
-        def start(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-            process = stack.enter_context(subprocess.Popen([*TTT, *arguments], **options))
-            stack.callback(process.kill)  # Runs before the wait; does nothing once it has ended.
-            return process
-
-        yield start
 
 
 def test_help_loads_no_torch() -> None:

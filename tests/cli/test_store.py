@@ -1,4 +1,4 @@
-"""`ttt store`, `--keep-kv` and `ttt adapt --each`."""
+"""`ttt store` alone and `path`: what is kept where; and what all of its commands have in common."""
 
 from __future__ import annotations
 
@@ -10,135 +10,238 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
+from tests.store.samples import KEY, child_environment, key_of, put
+from ttt_core import AdapterStore
 from ttt_core.cli.app import app
-from ttt_core.cli.failures import UsageProblem
-from ttt_core.cli.sizes import format_size, parse_size
+from ttt_core.cli.sizes import format_size
 from ttt_core.limits import host_memory
+from ttt_core.namespace import Namespace
+from ttt_core.store import folder as store_folder
+from ttt_core.store.outbox import Outbox
 
 Invoke = Callable[..., Result]
 
 RECIPE = ("--steps", "2", "--learning-rate", "0.001")
 KEEP = ("--keep-kv", "1GiB")
+SECRET = "sixteen bytes or more"
+
+ACME = Namespace("acme")
+SEALED = Namespace("acme", SECRET.encode())
 
 
-def show(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["store", *arguments])
-
-
-def shown(*arguments: str) -> Any:
-    result = show(*arguments, "--json")
+def parsed(result: Result) -> Any:
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
 
-def test_an_empty_store(store: Path) -> None:
-    value = shown("--store", str(store))
-    assert value["adapters"] == {"path": str(store), "files": 0, "bytes": 0}
-    assert value["kv"] == {"path": str(store / "kv"), "files": 0, "bytes": 0}
-    assert value["limits"] == {
-        "max_kv_bytes": {"cpu": host_memory() // 4, "gpu": None},
-        "max_host_kv_bytes": host_memory() // 4,
-        "max_disk_kv_bytes": 0,
-        "max_adapter_bytes": 1 << 30,
-    }
+def test_an_empty_store(on_store: Invoke, store: Path) -> None:
+    value = parsed(on_store("--json"))
+    assert value == {
+        "adapters": {
+            "path": str(store), "namespace": "default", "files": 0, "bytes": 0, "damaged": 0,
+        },
+        "namespaces": [],
+        "pending_uploads": 0,
+        "other_versions": [],
+        "kv": {"path": str(store / "kv"), "files": 0, "bytes": 0},
+        "limits": {
+            "max_store_bytes": 20 << 30,
+            "max_kv_bytes": {"cpu": host_memory() // 4, "gpu": None},
+            "max_host_kv_bytes": host_memory() // 4,
+            "max_disk_kv_bytes": 0,
+            "max_adapter_bytes": 1 << 30,
+        },
+    }  # fmt: skip
     assert not store.exists()
 
 
-def test_what_is_kept_and_the_limits(ttt: Invoke, registry_file: Path, store: Path) -> None:
+def test_what_is_kept_and_the_limits(
+    ttt: Invoke, on_store: Invoke, registry_file: Path, store: Path
+) -> None:
     ttt("adapt", str(registry_file), *RECIPE)
-    assert shown("--store", str(store))["kv"]["files"] == 0
+    assert parsed(on_store("--json"))["kv"]["files"] == 0
     ttt("adapt", str(registry_file), *RECIPE, *KEEP)
-    value = shown("--store", str(store), *KEEP)
-    sizes = {path.parts[-4] == "kv": path.stat().st_size for path in store.rglob("*.safetensors")}
-    assert value["adapters"] == {"path": str(store), "files": 1, "bytes": sizes[False]}
+    value = parsed(on_store("--json", *KEEP))
+    files = {path.is_relative_to(store / "kv"): path for path in store.rglob("*.safetensors")}
+    sizes = {kind: path.stat().st_size for kind, path in files.items()}
+    assert (value["adapters"]["files"], value["adapters"]["bytes"]) == (1, sizes[False])
     assert value["kv"] == {"path": str(store / "kv"), "files": 1, "bytes": sizes[True]}
     assert value["limits"]["max_disk_kv_bytes"] == 1 << 30
-    text = show("--store", str(store)).stdout
+    text = on_store().stdout
     for fact in (str(store), format_size(sizes[False]), format_size(sizes[True]), "TTT_KEEP_KV"):
         assert fact in text
-    assert "1.0 GiB of keys and values" in show("--store", str(store), *KEEP).stdout
+    assert "1.0 GiB of keys and values" in on_store(*KEEP).stdout
 
 
-def test_default_store_is_the_one_of_the_environment(tmp_path: Path) -> None:
-    assert shown()["adapters"]["path"] == str(tmp_path / "home" / "adapters")
+def test_namespaces_and_what_is_damaged(on_store: Invoke, adapters: AdapterStore) -> None:
+    put(adapters)
+    put(adapters, 1)
+    adapters.set_aside(KEY)
+    for namespace in (ACME, SEALED):
+        put(adapters.in_namespace(namespace))
+    found = {
+        one["folder"]: (one["name"], one["sealed"], one["files"], one["damaged"])
+        for one in parsed(on_store("--json"))["namespaces"]
+    }
+    assert found == {
+        Namespace().folder: ("default", False, 1, 1),
+        ACME.folder: ("acme", False, 1, 0),
+        SEALED.folder: ("acme", True, 1, 0),
+    }
+    text = on_store("--namespace", "acme").stdout
+    assert "1 file," in text.split("damaged")[1]
+    for fact in ("in namespace acme", "acme (sealed): 1 file", "default: 2 files"):
+        assert fact in text
 
 
-def test_kept_keys_and_values_are_read_by_the_next_command(
-    ttt: Invoke, registry_file: Path, monkeypatch: pytest.MonkeyPatch
+def test_only_the_largest_namespaces_are_named(on_store: Invoke, adapters: AdapterStore) -> None:
+    for number in range(12):
+        put(adapters.in_namespace(f"n{number}"), size=4 + number)
+    text = on_store().stdout
+    assert "and 2 more" in text
+    assert "n11: 1 file" in text
+    assert "n0: 1 file" not in text
+    assert len(parsed(on_store("--json"))["namespaces"]) == 12
+
+
+def test_what_waits_and_what_others_left(
+    on_store: Invoke, adapters: AdapterStore, store: Path
 ) -> None:
-    arguments = ("ask", str(registry_file), "why?", "--no-adapt", "--json", "--max-new-tokens", "4")
-    first = json.loads(ttt(*arguments, *KEEP).stdout)
-    monkeypatch.setenv("TTT_KEEP_KV", "1GiB")
-    second = json.loads(ttt(*arguments).stdout)
-    assert (first["kv_source"], second["kv_source"]) == ("computed", "disk")
-    assert first["answers"][0]["answer"] == second["answers"][0]["answer"]
+    put(adapters)
+    Outbox(store / "outbox").add(adapters.namespace.folder, KEY)
+    (store / "v1").mkdir()
+    value = parsed(on_store("--json"))
+    assert value["pending_uploads"] == 1
+    assert value["other_versions"] == [str(store / "v1")]
+    assert "1, which a remote has not got yet" in on_store().stdout
+    assert f"{store / 'v1'}, which this version does not use" in on_store().stdout
 
 
-def test_store_loads_no_torch() -> None:
-    code = (
-        "import sys\n"
-        "from ttt_core.__main__ import main\n"
-        "assert main() == 0\n"
-        "heavy = {'torch', 'transformers', 'peft', 'numpy'} & sys.modules.keys()\n"
-        "assert not heavy, heavy\n"
-    )
+@pytest.mark.parametrize(("limit", "size"), [("5GiB", 5 << 30), ("none", None)])
+def test_limit_of_the_store(
+    on_store: Invoke, limit: str, size: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert parsed(on_store("--json", "--store-limit", limit))["limits"]["max_store_bytes"] == size
+    monkeypatch.setenv("TTT_STORE_LIMIT", limit)
+    assert parsed(on_store("--json"))["limits"]["max_store_bytes"] == size
+
+
+def test_path_is_all_that_path_prints(on_store: Invoke, store: Path, tmp_path: Path) -> None:
+    assert on_store("path").stdout == f"{store}\n"
+    default = CliRunner().invoke(app, ["store", "path"])
+    assert default.stdout == f"{tmp_path / 'home' / 'adapters'}\n"
+    value = parsed(on_store("path", "--namespace", "acme", "--json"))
+    assert value["path"] == str(store)
+    assert value["namespace_path"] == str(store / "v2" / ACME.folder)
+    assert value["namespace"] == {"name": "acme", "folder": ACME.folder, "sealed": False}
+
+
+NO_TORCH = """
+import sys
+from ttt_core.__main__ import main
+code = main()
+heavy = {'torch', 'transformers', 'peft', 'numpy'} & sys.modules.keys()
+assert not heavy, heavy
+assert not code, code
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "", "ls", "ls --all-namespaces --json", f"show {KEY[:8]}", "verify", "verify --set-aside",
+        "verify --all-namespaces", "path", "prune --max-age 30d", "prune --damaged",
+        f"rm {KEY[:8]}", "rm --all --yes", "rm --damaged",
+    ],
+)  # fmt: skip
+def test_no_torch_to_look_and_to_clean_up(adapters: AdapterStore, command: str) -> None:
+    put(adapters)
+    put(adapters, 1)
+    adapters.set_aside(key_of(1))
+    arguments = ("store", *command.split(), "--store", str(adapters.path))
     done = subprocess.run(
-        [sys.executable, "-c", code, "store"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", NO_TORCH, *arguments],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert done.stdout
 
 
-@pytest.mark.parametrize("size", ["much", "-1", "1 parsec", "GiB"])
-def test_what_is_no_size_is_refused(size: str) -> None:
-    result = show("--keep-kv", size)
-    assert result.exit_code == 2
-    assert "--keep-kv is a size such as 20GiB" in result.stderr
+COMMANDS = [
+    (), ("ls",), ("show", "abcd"), ("rm", "abcd"), ("prune", "--damaged"), ("verify",), ("path",),
+    ("export", "abcd", "folder"), ("import", "folder"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_refused_namespaces(
+    on_store: Invoke, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = on_store(*command, "--namespace", "../Up")
+    assert result.exit_code == 1
+    assert "a namespace is named by" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    for secret in ("", "short"):
+        monkeypatch.setenv("TTT_NAMESPACE_SECRET", secret)
+        error = json.loads(on_store(*command, "--json").stdout)["error"]
+        assert error["type"] == "ConfigError"
+        assert "$TTT_NAMESPACE_SECRET" in error["message"]
+        assert "16 bytes" in error["message"]
+        assert "short" not in error["message"].replace("shortest", "")
+
+
+def test_secret_is_no_option() -> None:
+    for command in ("store", "ask", "adapt"):
+        text = CliRunner().invoke(app, [command, "--help"]).stdout
+        assert "TTT_NAMESPACE_SECRET" in "".join(text.split()).replace("│", "")
+        assert "--secret" not in text
+        assert "--namespace-secret" not in text
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c[:1] not in [("path",), ("import",)]])
+def test_a_store_that_cannot_be_read(
+    on_store: Invoke, store: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scandir(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(store_folder.os, "scandir", scandir)
+    result = on_store(*command)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: cannot ")
+    assert f"the adapter store {store}: Permission denied" in result.stderr
+    assert json.loads(on_store(*command, "--json").stdout)["error"]["type"] == "StoreError"
 
 
 def test_a_store_that_is_a_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("")
-    assert shown("--store", str(path))["adapters"]["files"] == 0
+    value = parsed(CliRunner().invoke(app, ["store", "--store", str(path), "--json"]))
+    assert value["adapters"]["files"] == 0
 
 
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("0", 0), ("120000", 120_000), ("12B", 12), ("1kB", 1000), ("1KiB", 1024),
-        ("1.5 GiB", 3 << 29), ("2g", 2 * 10**9), ("2GB", 2 * 10**9), ("1TiB", 1 << 40),
-        ("1Mi", 1 << 20),
-    ],
-)  # fmt: skip
-def test_sizes(text: str, size: int) -> None:
-    assert parse_size(text, option="--x") == size
+def test_options_before_the_command_are_not_lost(store: Path) -> None:
+    result = CliRunner().invoke(app, ["store", "--store", str(store), "ls"])
+    assert result.exit_code == 2
+    assert "options go behind the command: ttt store ls --store" in result.stderr
+    result = CliRunner().invoke(app, ["store", "--json", "ls"])
+    assert json.loads(result.stdout)["error"]["type"] == "UsageError"
 
 
-def test_no_size_names_its_option() -> None:
-    with pytest.raises(UsageProblem, match="--x"):
-        parse_size("x", option="--x")
-    with pytest.raises(UsageProblem, match="give a unit"):
-        parse_size("12", option="--x")
+@pytest.mark.parametrize("size", ["much", "-1", "1 parsec", "GiB"])
+def test_what_is_no_size_is_refused(on_store: Invoke, size: str) -> None:
+    for option in ("--keep-kv", "--store-limit"):
+        result = on_store(option, size)
+        assert result.exit_code == 2
+        assert f"{option} is a size such as 20GiB" in result.stderr
 
 
-@given(st.integers(0, 1 << 60))
-def test_written_sizes_are_read_as_about_the_same(size: int) -> None:
-    written = format_size(size).replace(",", "").replace("bytes", "B")
-    assert abs(parse_size(written, option="") - size) <= size / 10
-
-
-def test_adapt_each_file_by_itself(ttt: Invoke, registry_file: Path, store: Path) -> None:
-    other = registry_file.with_name("other.txt")
-    other.write_text("\n".join(registry_file.read_text().split("\n")[:40]))
-    files = (str(registry_file), str(other), str(registry_file))
-    value = json.loads(ttt("adapt", "--each", *files, *RECIPE, "--json").stdout)
-    assert [one["documents"] for one in value["documents"]] == [[name] for name in files]
-    assert [one["source"] for one in value["documents"]] == ["trained", "trained", "memory"]
-    assert shown("--store", str(store))["adapters"]["files"] == 2
-    text = ttt("adapt", "--each", *files, *RECIPE).stdout
-    for name in files:
-        assert name in text
-    assert text.count("store") >= 2
+def test_a_limit_of_nothing_is_a_mistake(on_store: Invoke) -> None:
+    result = on_store("--store-limit", "0")
+    assert result.exit_code == 2
+    assert "none means no limit" in result.stderr

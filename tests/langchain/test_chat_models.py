@@ -200,8 +200,8 @@ def test_unknown_options_are_errors(llm: ChatTTT) -> None:
 
 
 def test_remote_options_are_dropped() -> None:
-    llm = ChatTTT(model="m", api_key="secret", timeout=3, max_retries=1)  # type: ignore[call-arg]
-    assert "secret" not in repr(vars(llm)) + dumps(llm)
+    llm = ChatTTT(model="m", api_key="sk-12345", timeout=3, max_retries=1)  # type: ignore[call-arg]
+    assert "sk-12345" not in repr(vars(llm)) + dumps(llm)
 
 
 def test_standard_params_for_traces(llm: ChatTTT) -> None:
@@ -469,6 +469,7 @@ def test_a_missing_extra_is_named() -> None:
 
 def test_public_names() -> None:
     assert sorted(langchain_ttt.__all__) == [
+        "AdapterByteStore",
         "ChatTTT",
         "DocumentOverflowError",
         "PromptOverflowError",
@@ -481,7 +482,7 @@ def test_public_names() -> None:
 def _count_passes(engine: TTTEngine) -> list[None]:
     """Record every forward pass from now on."""
     passes: list[None] = []
-    engine._loaded().model.runtime.model.register_forward_hook(lambda *_: passes.append(None))
+    engine._resident().model.runtime.model.register_forward_hook(lambda *_: passes.append(None))
     return passes
 
 

@@ -524,7 +524,7 @@ def test_public_names() -> None:
 def _count_passes(engine: TTTEngine) -> list[None]:
     """Record every forward pass from now on."""
     passes: list[None] = []
-    engine._loaded().model.runtime.model.register_forward_hook(lambda *_: passes.append(None))
+    engine._resident().model.runtime.model.register_forward_hook(lambda *_: passes.append(None))
     return passes
 
 

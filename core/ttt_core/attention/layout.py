@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
+
+from ttt_core.lazy import lazy_property
 
 _GROUPS = 4
 """Groups of picked positions: more save keys, fewer make longer rows for the kernels."""
@@ -195,7 +196,7 @@ class TailLayout:
             self._indices[name, device] = getattr(self, name).to(device)
         return self._indices[name, device]
 
-    @cached_property
+    @lazy_property
     def _padded(self) -> torch.Tensor:
         """Places that no token takes."""
         assert self.unpad is not None

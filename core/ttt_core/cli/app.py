@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ttt_core import __version__
-from ttt_core.cli import options
+from ttt_core.cli import options, place
 from ttt_core.cli.failures import reported
 from ttt_core.cli.inputs import check_names, sort_arguments
 from ttt_core.cli.store import app as store_app
@@ -83,7 +83,10 @@ def ask(
     supervision: options.Supervision = None,
     parametrization: options.Parametrize = None,
     no_gate: options.NoGate = False,
-    store: options.Store = None,
+    store: place.Store = None,
+    namespace: place.NamespaceName = None,
+    remote: place.Remote = None,
+    store_limit: place.StoreLimit = None,
     keep_kv: options.KeepKV = None,
     max_new_tokens: options.MaxNewTokens = None,
     temperature: options.Temperature = 0.0,
@@ -111,7 +114,7 @@ def ask(
             system=system,
             runtime=options.runtime_config(keep_kv=keep_kv, on_overflow=on_overflow),
             adaptation=None if no_adapt else recipe,
-            store=store,
+            place=place.Place(store, namespace, remote, store_limit),
         )
         decoding = options.generation_config(
             max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
@@ -137,7 +140,10 @@ def adapt(
     supervision: options.Supervision = None,
     parametrization: options.Parametrize = None,
     no_gate: options.NoGate = False,
-    store: options.Store = None,
+    store: place.Store = None,
+    namespace: place.NamespaceName = None,
+    remote: place.Remote = None,
+    store_limit: place.StoreLimit = None,
     keep_kv: options.KeepKV = None,
 ) -> None:
     """Adapt to a document ahead of the first question, and report what it brought.
@@ -161,7 +167,7 @@ def adapt(
                 parametrization=parametrization,
                 no_gate=no_gate,
             ),
-            store=store,
+            place=place.Place(store, namespace, remote, store_limit),
         )
         command = adapting.adapt_each if each else adapting.adapt
         command(files, setup, as_json=as_json)
@@ -176,11 +182,19 @@ def demo(
     model: options.Model = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
-    store: options.Store = None,
+    store: place.Store = None,
+    namespace: place.NamespaceName = None,
+    remote: place.Remote = None,
+    store_limit: place.StoreLimit = None,
 ) -> None:
     """Show what adapting brings, on a long generated document; about a minute on two cores."""
     from ttt_core.cli import demo as showing
 
     with reported(as_json=as_json):
-        setup = options.Setup(model=model, device=device, dtype=dtype, store=store)
+        setup = options.Setup(
+            model=model,
+            device=device,
+            dtype=dtype,
+            place=place.Place(store, namespace, remote, store_limit),
+        )
         showing.demo(setup, lines=lines, questions=questions, seed=seed, as_json=as_json)

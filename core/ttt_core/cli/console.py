@@ -21,6 +21,7 @@ _STAGES = {
     "train": "training",
     "probe": "judging",
     "documents": "documents",
+    "wait": "waiting for another process",
 }
 _WIDE = 10_000
 """Columns of what is no terminal: nothing may be wrapped or cut there."""
@@ -52,6 +53,22 @@ def error(message: str) -> None:
     console = _stderr()
     console.print("[bold red]error:[/] ", end="")
     console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def can_ask() -> bool:
+    """Whether somebody is there to be asked."""
+    return sys.stdin.isatty() and interactive()
+
+
+def ask(question: str) -> bool:
+    """Ask whoever is there; only a yes is a yes."""
+    _stderr().print(f"{question} [y/N] ", end="", markup=False, highlight=False, soft_wrap=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def plain(text: str) -> str:
+    """Return what is left of a text from a file without what could command a terminal."""
+    return "".join(c for c in text if c.isprintable())
 
 
 def show(renderable: RenderableType) -> None:
@@ -133,18 +150,20 @@ class Bars:
         if report.document != self._document and report.stage != "documents":
             self._document = report.document
             self._remove_all_but(_STAGES["documents"])
-        self.advance(_STAGES[report.stage], report.done, report.total, _figures(report))
+        # How long is allowed to wait is no goal: there is nothing to fill a bar with.
+        total = 0 if report.stage == "wait" else report.total
+        self.advance(_STAGES[report.stage], report.done, total, _figures(report))
 
     def advance(self, title: str, done: int, total: int, figures: str = "") -> None:
-        """Show that `done` of `total` is reached under `title`."""
+        """Show that `done` of `total` is reached under `title`; 0: it is not known of how many."""
         if title not in self._tasks:
             self._finish_earlier()
-            self._tasks[title] = self._progress.add_task(title, count="", figures="")
+            self._tasks[title] = self._progress.add_task(title, total=None, count="", figures="")
         self._progress.update(
             self._tasks[title],
             completed=done,
-            total=total,
-            count=f"{done:,}/{total:,}",
+            total=total or None,
+            count=f"{done:,}/{total:,}" if total else "",
             figures=figures,
         )
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ttt_core.cli.failures import UsageProblem
+from ttt_core.cli.place import KEEPING, Place
 from ttt_core.cli.sizes import parse_size
 from ttt_core.config import (
     AdaptationConfig,
@@ -84,14 +84,6 @@ Parametrize = Annotated[
         rich_help_panel=_ADAPTING,
     ),
 ]
-Store = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FOLDER",
-        help="Where adapters are kept. Default: $TTT_HOME, or your cache folder.",
-        rich_help_panel=_ADAPTING,
-    ),
-]
 KeepKV = Annotated[
     str | None,
     typer.Option(
@@ -101,7 +93,7 @@ KeepKV = Annotated[
         help="Keep documents' keys and values on disk, too, up to SIZE in all (20GiB): later "
         "commands read them instead of computing. They hold what the documents say.",
         show_default="nothing",
-        rich_help_panel=_ADAPTING,
+        rich_help_panel=KEEPING,
     ),
 ]
 NoAdapt = Annotated[
@@ -132,7 +124,7 @@ AsJson = Annotated[
 
 @dataclass(frozen=True)
 class Setup:
-    """Which model, how it reads, and how it is adapted."""
+    """Which model, how it reads, how it is adapted, and where that is kept."""
 
     model: str | None = None
     device: str = "auto"
@@ -141,7 +133,7 @@ class Setup:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     adaptation: AdaptationConfig | None = field(default_factory=AdaptationConfig)
     """None: answer in-context."""
-    store: Path | None = None
+    place: Place = field(default_factory=Place)
 
 
 def runtime_config(*, keep_kv: str | None = None, on_overflow: Overflow = "error") -> RuntimeConfig:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
+
+from ttt_core.cli.console import plain
 
 if TYPE_CHECKING:
     from ttt_core import AdaptedDocument
@@ -44,13 +46,62 @@ def figures(answer: Answer) -> str:
 
 def report_table(adapted: AdaptedDocument) -> Table:
     """Lay out the report of an adaptation, one fact a line."""
+    if adapted.report is None:
+        return fact_table(())
+    seconds, found = adapted.seconds["prefill"], adapted.source == "store"
+    return fact_table(report_facts(adapted.report, prefill=seconds, found=found))
+
+
+def fact_table(facts: Iterable[tuple[str, str | Text]]) -> Table:
+    """Lay out names and values, one fact a line; what is no `Text` is taken as it is."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    if adapted.report:
-        for name, value in _facts(adapted, adapted.report):
-            table.add_row(name, value)
+    for name, value in facts:
+        table.add_row(name, value if isinstance(value, Text) else Text(value))
     return table
+
+
+def report_facts(
+    report: AdaptationReport, *, prefill: float | None = None, found: bool = False
+) -> Iterator[tuple[str, str | Text]]:
+    """Tell what an adaptation did and why.
+
+    Args:
+        report: Made just now, or long ago.
+        prefill: Seconds that reading took just now.
+        found: Whether to say that it was found in the store.
+    """
+    where = " (made earlier, found in the store)" if found else ""
+    yield "decision", Text.assemble((_DECISIONS[report.decision], "bold"), where)
+    yield "reasons", "\n".join(map(plain, report.reasons))
+    if report.probe:
+        probe = report.probe
+        yield (
+            "held-out loss",
+            f"{probe.before:.3f} before, {probe.after:.3f} after ({probe.clozes} clozes, "
+            f"p = {probe.p_value:.2g})",
+        )
+        yield (
+            "continued exactly",
+            f"{probe.right_before:.0%} before, {probe.right_after:.0%} after "
+            f"(p = {probe.right_p_value:.2g})",
+        )
+    yield "learning rates", _rates(report)
+    if report.steps_run:
+        yield "steps", f"{report.steps} kept, {report.steps_run} computed, trials included"
+    yield "seconds", _stages(report, prefill)
+    if report.drift is not None:
+        yield "drift", f"{report.drift:.3f} nats per token on generic questions"
+    yield (
+        "compute",
+        f"{report.flops:.2g} FLOPs, as much as {report.thinking_tokens:,} thinking tokens",
+    )
+    yield "document", f"{report.document_tokens:,} tokens, {report.supervision} supervision"
+    yield "weights", report.parametrization
+    if report.steps_run:
+        yield "attention", plain(report.attention)
+        yield "activations", f"{report.activation_bytes / 2**20:,.1f} MiB kept by a training pass"
 
 
 def corpus_table(documents: Sequence[tuple[str, AdaptedDocument]]) -> Table:
@@ -101,39 +152,6 @@ def answer_json(question: str, answer: Answer) -> dict[str, Any]:
     }
 
 
-def _facts(adapted: AdaptedDocument, report: AdaptationReport) -> Iterator[tuple[str, str]]:
-    found = " (made earlier, found in the store)" if adapted.source == "store" else ""
-    yield "decision", f"[bold]{_DECISIONS[report.decision]}[/]{found}"
-    yield "reasons", "\n".join(report.reasons)
-    if report.probe:
-        probe = report.probe
-        yield (
-            "held-out loss",
-            f"{probe.before:.3f} before, {probe.after:.3f} after ({probe.clozes} clozes, "
-            f"p = {probe.p_value:.2g})",
-        )
-        yield (
-            "continued exactly",
-            f"{probe.right_before:.0%} before, {probe.right_after:.0%} after "
-            f"(p = {probe.right_p_value:.2g})",
-        )
-    yield "learning rates", _rates(report)
-    if report.steps_run:
-        yield "steps", f"{report.steps} kept, {report.steps_run} computed, trials included"
-    yield "seconds", _stages(adapted, report)
-    if report.drift is not None:
-        yield "drift", f"{report.drift:.3f} nats per token on generic questions"
-    yield (
-        "compute",
-        f"{report.flops:.2g} FLOPs, as much as {report.thinking_tokens:,} thinking tokens",
-    )
-    yield "document", f"{report.document_tokens:,} tokens, {report.supervision} supervision"
-    yield "weights", report.parametrization
-    if report.steps_run:
-        yield "attention", report.attention
-        yield "activations", f"{report.activation_bytes / 2**20:,.1f} MiB kept by a training pass"
-
-
 def _rates(report: AdaptationReport) -> str:
     """Every rate that was tried, with its gain, and which one won."""
     if not report.trials:
@@ -146,9 +164,9 @@ def _rates(report: AdaptationReport) -> str:
     return "\n".join(lines)
 
 
-def _stages(adapted: AdaptedDocument, report: AdaptationReport) -> str:
-    stages = {"prefill": adapted.seconds["prefill"], **report.seconds}
-    return ", ".join(f"{name} {seconds:.1f}" for name, seconds in stages.items())
+def _stages(report: AdaptationReport, prefill: float | None) -> str:
+    stages = {**({} if prefill is None else {"prefill": prefill}), **report.seconds}
+    return ", ".join(f"{plain(name)} {seconds:.1f}" for name, seconds in stages.items())
 
 
 def _seconds(seconds: float) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ttt_core.cli import console
 from ttt_core.cli.inputs import is_registry
+from ttt_core.cli.place import warn_of_pending
 from ttt_core.errors import DocumentError
 from ttt_core.sandbox import bundled_model_path
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ttt_core import AdaptedDocument, TTTEngine
     from ttt_core.cli.options import Setup
     from ttt_core.document import Document
+    from ttt_core.store import AdapterStore
 
 _CHARACTERS_PER_TOKEN = 8
 
@@ -40,10 +42,13 @@ def warn_of_toy(setup: Setup, documents: Sequence[Document]) -> None:
 @contextmanager
 def opened(setup: Setup) -> Iterator[TTTEngine]:
     """Load the engine, and close it after the block."""
+    store = setup.place.open()
     with _nothing_stored():
-        engine = _load(setup)
+        engine = _load(setup, store)
     with engine:
         yield engine
+    if setup.place.remote:
+        warn_of_pending(store)
 
 
 def learn(engine: TTTEngine, documents: Sequence[Document], setup: Setup) -> AdaptedDocument:
@@ -92,16 +97,16 @@ def _refuse_hopeless(engine: TTTEngine, documents: Sequence[Document]) -> None:
             )
 
 
-def _load(setup: Setup) -> TTTEngine:
+def _load(setup: Setup, store: AdapterStore) -> TTTEngine:
     name = model_name(setup)
     if not Path(name).is_dir():  # The Hub's download bars and a spinner would overwrite each other.
         console.status(f"loading {name}; the first use downloads it")
-        return _loaded_engine(name, setup)
+        return _loaded_engine(name, setup, store)
     with console.waiting("loading the model"):
-        return _loaded_engine(name, setup)
+        return _loaded_engine(name, setup, store)
 
 
-def _loaded_engine(name: str, setup: Setup) -> TTTEngine:
+def _loaded_engine(name: str, setup: Setup, store: AdapterStore) -> TTTEngine:
     from ttt_core.engine import TTTEngine
 
     engine = TTTEngine.from_pretrained(
@@ -110,7 +115,7 @@ def _loaded_engine(name: str, setup: Setup) -> TTTEngine:
         dtype=setup.dtype,
         adaptation=setup.adaptation,
         runtime=setup.runtime,
-        store=setup.store,
+        store=store,
     )
     with _quiet_transformers():
         _ = engine.window  # Loads now, not in the middle of a progress bar.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from typing_extensions import Self
 
 from ttt_core.chat import Message
@@ -17,6 +17,7 @@ from ttt_core.document import Document, as_document
 from ttt_core.errors import ConfigError, DocumentError
 from ttt_core.integration.documents import identify
 from ttt_core.integration.reply import Reply
+from ttt_core.integration.tenant import check_seal, make_namespace, make_seal
 from ttt_core.loading import default_model
 from ttt_core.progress import ProgressCallback, ignore_progress
 
@@ -71,6 +72,13 @@ class EngineOptions(BaseModel, Generic[D]):
     """What every question is about. Never serialised, logged, traced or sent to callbacks."""
     document_ids: tuple[str, ...] = ()
     """Content hashes of `documents`: what is serialised, traced and part of cache keys."""
+    namespace: str | None = None
+    """Whose documents these are; None: the engine's own. Nothing is shared with other ones."""
+    namespace_secret: SecretStr | None = Field(default=None, exclude=True, repr=False)
+    """Keeps whoever does not know it from telling which documents were read. Never serialised,
+    logged, traced or sent to callbacks; objects that have one are not pickled."""
+    namespace_seal: str = ""
+    """What stands for the secret where that must not be: a digest, to tell secrets apart."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -113,6 +121,9 @@ class EngineOptions(BaseModel, Generic[D]):
         GenerationConfig(**self._decoding({}))
         if self.documents:
             self.document_ids = identify(self.documents)
+        namespace = make_namespace(self.namespace, self.namespace_secret)
+        if seal := make_seal(namespace, self.namespace_seal):
+            self.namespace_seal = seal
         return self
 
     def adapt(
@@ -150,6 +161,19 @@ class EngineOptions(BaseModel, Generic[D]):
         """Copy all but the engine."""
         return self.model_copy()
 
+    def __getstate__(self) -> dict[Any, Any]:
+        """Pickle, unless there is a secret: pickles end up in files and on wires.
+
+        Raises:
+            TypeError: There is one.
+        """
+        if self.namespace_secret is not None:
+            raise TypeError(
+                "an object with a namespace_secret is not pickled; pass the secret to the other "
+                "process yourself and make the object there"
+            )
+        return super().__getstate__()
+
     def _about(self, documents: D | Sequence[D]) -> Self:
         """Copy, with `documents` in place of the instance's own."""
         translated = self._to_documents(documents)
@@ -157,6 +181,17 @@ class EngineOptions(BaseModel, Generic[D]):
         return self.model_copy(update={"documents": translated})
 
     def _engine(self, model: str | None = None) -> TTTEngine:
+        """Return the engine that answers, for the instance's namespace.
+
+        Raises:
+            ConfigError: The namespace's secret is missing; see `check_seal`.
+        """
+        namespace = make_namespace(self.namespace, self.namespace_secret)
+        check_seal(namespace, self.namespace_seal)
+        engine = self._model_engine(model)
+        return engine if namespace is None else engine.in_namespace(namespace)
+
+    def _model_engine(self, model: str | None) -> TTTEngine:
         own = model is None or model == self.model
         if own and self.engine is not None:
             return self.engine

@@ -65,6 +65,7 @@ class Reply:
             "reasons": list(report.reasons) if report else [],
             "source": adapted.source if adapted else None,
             "document_id": adapted.document_hash if adapted else None,
+            "namespace": self._engine.namespace.name,
             "dropped_tokens": adapted.dropped_tokens if adapted else 0,
             "cached_tokens": answer.usage.cached_tokens,
             "computed_tokens": answer.usage.computed_tokens,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
+
+from ttt_core.lazy import lazy_property
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -70,7 +71,7 @@ class TokenizedDocument:
             answer_start=tuple(suffix),
         )
 
-    @cached_property
+    @lazy_property
     def shortest_quotes(self) -> dict[Passage, int]:
         """For each passage, the first cut whose quote begins no other passage.
 

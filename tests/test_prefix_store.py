@@ -135,15 +135,26 @@ def test_a_header_bomb_is_refused_before_it_is_parsed(store: PrefixStore) -> Non
 
 
 @posix_only
+@pytest.mark.parametrize("which", ["store", "kv"])
 def test_a_folder_that_others_can_write_to_is_not_trusted(
-    store: PrefixStore, caplog: pytest.LogCaptureFixture
+    store: PrefixStore, which: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     put(store)
-    store.path.chmod(0o777)
+    folder = store.path if which == "kv" else store.path.parent
+    folder.chmod(0o777)
     assert store.get(KEY) is None
     assert "other users can write to it" in caplog.text
-    store.path.chmod(0o700)
+    folder.chmod(0o700)
     assert same(store.get(KEY), make_prefix())
+
+
+@posix_only
+def test_a_pipe_in_a_file_s_place_keeps_nobody_waiting(store: PrefixStore) -> None:
+    path = put(store)
+    path.unlink()
+    os.mkfifo(path)
+    assert store.get(KEY) is None
+    assert not path.exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux")

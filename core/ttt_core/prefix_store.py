@@ -15,10 +15,12 @@ import json
 import logging
 import os
 import re
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ttt_core.files import Usage, check_owned, entries, make_private, replacing, sweep, usage
+from ttt_core.locks import OPEN_FLAGS
 from ttt_core.prefix import FrozenPrefix
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 _NAMESPACE = re.compile(r"[0-9a-f]{32}")
 _KEY = re.compile(r"([0-9a-f]{32})-([0-9a-f]{64})")
 _FILES = f"v{FORMAT_VERSION}/*/*/*"
-_MAX_HEADER_BYTES = 8 << 20
+_MAX_HEADER_BYTES = 2 << 20
 _WHOLE, _DAMAGED = ".safetensors", ".damaged"
 
 
@@ -61,7 +63,7 @@ class PrefixStore:
 
         path = self._file(key)
         try:
-            check_owned(self.path)
+            self._check()
             prefix = _load(path, key)
         except FileNotFoundError:  # Or removed by another process just now.
             return None
@@ -94,7 +96,7 @@ class PrefixStore:
         try:
             if path.exists():
                 return
-            check_owned(self.path)
+            self._check()
             make_private(self.path, *reversed(path.parents[:3]))
             sweep(self.path, pattern=_FILES + ".tmp")
             self._make_room(size)
@@ -124,23 +126,28 @@ class PrefixStore:
         if not _NAMESPACE.fullmatch(namespace):
             raise ValueError("a namespace's folder is named by 32 hexadecimal digits")
         files = sizes = 0
-        for path, stat in entries(self.path, f"v{FORMAT_VERSION}/{namespace}/*/*.*"):
+        for path, found in entries(self.path, f"v{FORMAT_VERSION}/{namespace}/*/*.*"):
             if path.suffix in (_WHOLE, _DAMAGED):
                 path.unlink(missing_ok=True)
-                files, sizes = files + 1, sizes + stat.st_size
+                files, sizes = files + 1, sizes + found.st_size
         return Usage(files, sizes)
+
+    def _check(self) -> None:
+        """Trust no folder that others can write to, nor one in a store of that kind."""
+        for folder in (self.path.parent, self.path):
+            check_owned(folder)
 
     def _make_room(self, size: int) -> None:
         found = entries(self.path, _FILES)
-        files = [(path, stat) for path, stat in found if path.suffix in (_WHOLE, _DAMAGED)]
+        files = [(path, about) for path, about in found if path.suffix in (_WHOLE, _DAMAGED)]
         files.sort(key=lambda entry: (entry[0].suffix == _WHOLE, entry[1].st_mtime_ns))
-        total = size + sum(stat.st_size for _, stat in files)
-        for path, stat in files:
+        total = size + sum(about.st_size for _, about in files)
+        for path, about in files:
             if total <= self.max_bytes:
                 break
             with contextlib.suppress(OSError):  # Windows keeps files that somebody has mapped.
                 path.unlink(missing_ok=True)  # Whoever has it mapped keeps what it maps.
-                total -= stat.st_size
+                total -= about.st_size
 
     def _tell(self, error: Exception) -> None:
         if not self._told:
@@ -193,7 +200,7 @@ def _unshare(tensors: dict[str, torch.Tensor]) -> None:
 def _load(path: Path, key: str) -> FrozenPrefix:
     from safetensors import safe_open
 
-    _check_header_length(path)
+    _check_file(path)
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -207,11 +214,18 @@ def _load(path: Path, key: str) -> FrozenPrefix:
     )
 
 
-def _check_header_length(path: Path) -> None:
-    """Refuse a header that no layer count explains, before it is parsed into memory."""
-    with path.open("rb") as file:
+def _check_file(path: Path) -> None:
+    """Refuse what is no file, and a header that no number of layers explains, before it is parsed.
+
+    Raises:
+        ValueError: It is one of these.
+        OSError: It cannot be read.
+    """
+    with open(os.open(path, OPEN_FLAGS), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is no regular file")
         if int.from_bytes(file.read(8), "little") > _MAX_HEADER_BYTES:
-            raise ValueError("the header is too long")
+            raise ValueError("its header is too long")
 
 
 def _checksum(tensors: dict[str, torch.Tensor], key: str) -> str:

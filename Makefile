@@ -27,6 +27,7 @@ bench-speed: $(INSTALLED)
 	$(BIN)/python -m bench.adaptation
 	$(BIN)/python -m bench.memory
 	$(BIN)/python -m bench.scaling
+	$(BIN)/python -m bench.store
 
 # Trains the bundled model again, from nothing (at most 30 minutes on 2 cores).
 sandbox-model: $(INSTALLED)

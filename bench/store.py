@@ -37,7 +37,7 @@ from bench.measure import interleaved
 from bench.table import Columns, Result, number, print_table, ratio
 from ttt_core import AdaptationConfig, AdaptationReport, AdapterStore
 from ttt_core.identity import AdapterIdentity
-from ttt_core.store.format import StoredAdapter, encode
+from ttt_core.store.format import FORMAT_VERSION, StoredAdapter, encode
 
 COLUMNS: Columns = {
     "entries": lambda row: f"{row['entries']:,}",
@@ -95,7 +95,7 @@ def _peers(
 ) -> dict[str, Callable[[int], Any]]:
     """What is measured, each with the least that it would have to do; called with the round."""
     new = count(10**9)
-    paths = [store.entries()[0].path.parent.parent / key[:2] / f"{key}.safetensors" for key in keys]
+    paths = [_path(store, key) for key in keys]
     plain = paths[0].read_bytes()
     written = folder / "plain"
     written.mkdir()
@@ -153,10 +153,15 @@ def _add(store: AdapterStore, number: int, kib: int) -> str:
     """Write an entry the quick way: nothing reads this store before it is complete."""
     entry = _entry(number, kib)
     key = entry.identity.key(store.namespace)
-    path = store.path / "v2" / store.namespace.folder / key[:2] / f"{key}.safetensors"
+    path = _path(store, key)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.write_bytes(encode(entry, key))
     return key
+
+
+def _path(store: AdapterStore, key: str) -> Path:
+    folder = store.path / f"v{FORMAT_VERSION}" / store.namespace.folder
+    return folder / key[:2] / f"{key}.safetensors"
 
 
 def _put(store: AdapterStore, number: int, kib: int) -> bool:

@@ -19,7 +19,9 @@ class AdapterByteStore(BaseStore[str, bytes]):
     put under it. `StoreView` says what that means for removing; names are stored as they are.
 
     Example:
-        >>> here, there = AdapterByteStore(), AdapterByteStore("/mnt/backup")
+        >>> here = AdapterByteStore()
+        >>> # Without a limit of its own: what is copied later must not evict what was before.
+        >>> there = AdapterByteStore(AdapterStore("/mnt/backup", max_bytes=None))
         >>> keys = list(here.yield_keys())
         >>> there.mset([(key, data) for key, data in zip(keys, here.mget(keys)) if data])
 

@@ -73,6 +73,7 @@ PUBLIC = {
     "DocumentTooLongError",
     "GenerationConfig",
     "ModelLoadError",
+    "Namespace",
     "OutOfMemoryError",
     "Progress",
     "PromptTooLongError",

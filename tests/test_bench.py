@@ -16,6 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import adaptation, answering, memory, questions, rates, scaling, steps
+from bench import store as store_bench
 from bench.checking import check, identical_share
 from bench.counting import step_cost
 from bench.measure import interleaved, measured_memory
@@ -223,3 +224,16 @@ def test_memory_sees_what_came_and_went() -> None:
         pytest.skip("not Linux")
     assert 60 * 2**20 < found.peak < 100 * 2**20
     assert 12 * 2**20 < found.held < 24 * 2**20
+
+
+def test_the_store_is_measured_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "store.json"
+    sizes = ["--entries", "5", "--kib", "1", "--repeat", "1"]
+    store_bench.main([*sizes, "--folder", str(tmp_path), "--output", str(output)])
+    rows = json.loads(output.read_text())["rows"]
+    assert [row["what"] for row in rows] == ["get", "miss", "put", "list", "ls", "verify"]
+    assert all(row["seconds"] > 0 and row["floor"] > 0 for row in rows)
+    assert list(tmp_path.iterdir()) == [output]
+    assert capsys.readouterr().out.count("| 5 |") == len(rows)

@@ -21,6 +21,7 @@ import ttt_core.learning
 import ttt_core.reading
 from ttt_core import (
     AdaptationConfig,
+    AdapterStore,
     ConfigError,
     Document,
     DocumentError,
@@ -31,6 +32,7 @@ from ttt_core import (
     TTTEngine,
 )
 from ttt_core.prefix import FrozenPrefix
+from ttt_core.store import StoredAdapter
 
 KEYS = ["key", "cup", "map", "pen", "hat", "box", "jar", "net", "rug", "fan", "bag", "pot"]
 TEXTS = ["\n".join(f"the {key} is in room {n}{i}." for i, key in enumerate(KEYS)) for n in range(5)]
@@ -386,3 +388,23 @@ def test_memory_stays_within_the_limits_however_many_documents(
     if disk:
         engine.reset()
         assert engine.adapt(TEXTS[0]).prefix_source == "disk"
+
+
+def test_what_is_evicted_before_it_is_pinned_is_written_once_more(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else memory would hold what no file has, and the process would take it to its grave."""
+    engine, real = make(), AdapterStore.put
+    removed = []
+
+    def put_and_lose(store: AdapterStore, key: str, entry: StoredAdapter) -> bool:
+        written = real(store, key, entry)
+        if not removed:
+            removed.append(store.remove(key))
+        return written
+
+    monkeypatch.setattr(AdapterStore, "put", put_and_lose)
+    adapted = engine.adapt(TEXTS[0])
+    assert removed == [True]
+    assert AdapterStore(tmp_path / "store").get(adapted.key) is not None
+    assert not AdapterStore(tmp_path / "store").prune(max_bytes=0).removed

@@ -23,6 +23,7 @@ from ttt_core import (
     DocumentError,
     DocumentTooLongError,
     ModelLoadError,
+    Namespace,
     OutOfMemoryError,
     Progress,
     PromptTooLongError,
@@ -687,3 +688,30 @@ def test_what_is_shown_of_a_document_is_not_its_text(engine: TTTEngine) -> None:
 def test_errors_travel_between_processes(error: Exception) -> None:
     again = copy.copy(error)  # As pickle does it.
     assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+def test_a_document_of_another_namespace_is_refused(forced: TTTEngine) -> None:
+    """Objects of two tenants' requests that were mixed up must not become an answer."""
+    adapted = forced.adapt(TEXT)
+    other = forced.in_namespace("tenant-b")
+    for ask in (other.generate, other.stream):
+        with pytest.raises(ConfigError, match=r"namespace 'default'.*for 'tenant-b'"):
+            ask(adapted, "why?")
+    sealed = forced.in_namespace(Namespace("default", "a secret of 16 b"))
+    with pytest.raises(ConfigError, match="another secret"):
+        sealed.generate(adapted, "why?")
+    assert other.generate(other.adapt(TEXT), "why?", max_new_tokens=1).usage.completion_tokens == 1
+
+
+@pytest.mark.parametrize("document", [b"bytes", 5, None, [b"bytes"], [5], Path("x")], ids=repr)
+def test_what_is_no_document_is_told(engine: TTTEngine, document: Any) -> None:
+    with pytest.raises(ConfigError, match="a document is text"):
+        engine.adapt(document)
+
+
+def test_what_is_no_question_or_no_adapted_document_is_told(engine: TTTEngine) -> None:
+    for wrong in (None, 5, b"why?"):
+        with pytest.raises(ConfigError, match="a question is text"):
+            engine.generate(None, wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="what adapt or read returned"):
+        engine.generate("text", "why?")  # type: ignore[arg-type]

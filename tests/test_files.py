@@ -200,6 +200,20 @@ def test_sweeping_takes_folders_with_all_they_hold_and_nothing_else(tmp_path: Pa
 # ---------------------------------------------------------------- listing and ownership
 
 
+def test_what_is_out_of_reach_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.x", "b.x"):
+        (tmp_path / name).write_text("some")
+    stat = Path.stat
+
+    def refuse(path: Path, **options: bool) -> os.stat_result:
+        if path.name == "a.x":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    assert files.usage(tmp_path, "*.x") == files.Usage(files=1, bytes=4)
+
+
 def test_usage_counts_what_matches_and_no_folder_holds_nothing(tmp_path: Path) -> None:
     assert files.usage(tmp_path / "none", "*") == files.Usage(0, 0)
     (tmp_path / "a.x").write_bytes(b"123")
@@ -212,7 +226,7 @@ def test_usage_counts_what_matches_and_no_folder_holds_nothing(tmp_path: Path) -
 @pytest.mark.parametrize("mode", [0o770, 0o702, 0o777, 0o1777])
 def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path, mode: int) -> None:
     tmp_path.chmod(mode)
-    with pytest.raises(PermissionError, match="other users can write to it; chmod go-w"):
+    with pytest.raises(PermissionError, match=r"other users can write to .*; chmod go-w"):
         files.check_owned(tmp_path)
 
 

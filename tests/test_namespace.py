@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.store.samples import make_identity
-from ttt_core import ConfigError
+from ttt_core import AdapterStore, ConfigError
 from ttt_core.identity import hash_tokens, prefix_key
 from ttt_core.namespace import Namespace
 
@@ -113,7 +113,34 @@ def test_a_secret_is_never_shown_nor_pickled() -> None:
 def test_what_callers_pass_becomes_a_namespace() -> None:
     assert Namespace.of(None) == Namespace() == Namespace("default")
     assert Namespace.of("a") == Namespace("a")
+    assert Namespace("a", "\u00e9" * 8) == Namespace("a", ("\u00e9" * 8).encode())
     assert Namespace.of("a", "s" * 16) == Namespace.of("a", SECRET) == Namespace("a", SECRET)
     assert Namespace.of(Namespace("a", SECRET)) == Namespace("a", SECRET)
     with pytest.raises(ConfigError):
         Namespace.of("../a")
+
+
+@pytest.mark.parametrize("secret", [5, bytearray(16), [1] * 16], ids=repr)
+def test_a_secret_that_is_neither_bytes_nor_text_is_refused(secret: object) -> None:
+    with pytest.raises(ConfigError, match="is bytes or text"):
+        Namespace("a", secret)  # type: ignore[arg-type]
+
+
+def test_a_secret_for_what_has_its_own_is_refused_and_not_dropped() -> None:
+    for namespace in (Namespace("a"), Namespace("a", SECRET)):
+        with pytest.raises(ConfigError, match="a secret goes with a namespace's name"):
+            Namespace.of(namespace, OTHER_SECRET)
+
+
+@pytest.mark.parametrize("name", [5, b"x", ("a",), object()], ids=str)
+def test_what_is_no_namespace_is_refused(name: object) -> None:
+    with pytest.raises(ConfigError, match="a namespace is named by"):
+        Namespace.of(name)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="a namespace is named by"):
+        AdapterStore(namespace=name)  # type: ignore[arg-type]
+
+
+@given(NAMESPACES)
+def test_a_copy_is_the_namespace_itself(namespace: Namespace) -> None:
+    assert copy.copy(namespace) is namespace
+    assert copy.deepcopy([namespace])[0] is namespace

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -125,6 +126,87 @@ def test_one_namespace_is_cleared_and_no_other(store: PrefixStore) -> None:
             store.clear(name)
 
 
+def test_clearing_takes_what_killed_writers_left(store: PrefixStore) -> None:
+    """However young: it holds what documents said. Other namespaces' and versions' stay."""
+    folder = put(store).parent
+    elsewhere = put(store, f"{'89' * 16}-{'cd' * 32}").parent
+    for left in (folder / "a.tmp", elsewhere / "b.tmp"):
+        left.mkdir()
+        (left / "x.safetensors").write_text("token ids")
+    assert store.clear(NAMESPACE).files == 1
+    assert [path.name for path in store.path.rglob("*.tmp")] == ["b.tmp"]
+
+
+def test_clearing_nothing(store: PrefixStore) -> None:
+    assert store.clear(NAMESPACE).files == 0
+    assert not store.path.exists()
+
+
+def unreachable(shard: Path, monkeypatch: pytest.MonkeyPatch, *calls: str) -> None:
+    """Refuse calls below a folder, as the system refuses all users but root."""
+
+    def refusing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Any, *arguments: Any, **options: Any) -> Any:
+            if str(path).startswith(f"{shard}{os.sep}"):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return real(path, *arguments, **options)
+
+        return call
+
+    for call in calls:
+        monkeypatch.setattr(Path, call, refusing(getattr(Path, call)))
+
+
+def test_a_shard_out_of_reach_fails_no_answer(
+    store: PrefixStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreachable(put(store).parent, monkeypatch, "stat", "lstat", "unlink")
+    put(store, OTHER)
+    assert store.usage().files == 1
+    assert 0 < store.room() < store.max_bytes
+    with pytest.raises(PermissionError):  # Who wants it gone has to hear that it is not.
+        store.clear(NAMESPACE)
+
+
+def test_a_folder_that_cannot_be_listed_fails_no_answer(
+    store: PrefixStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(store)
+
+    def broken(path: Path, pattern: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "glob", broken)
+    assert store.usage().files == 0
+    assert store.room() >= 0
+    assert [record.message for record in caplog.records] == [
+        f"cannot keep keys and values in {store.path}: Input/output error"
+    ]
+
+
+def test_a_prefix_that_cannot_be_mapped_in_a_folder_out_of_reach(
+    store: PrefixStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(store)
+
+    def fail(path: Path, key: str) -> FrozenPrefix:
+        raise RuntimeError("unable to mmap")
+
+    monkeypatch.setattr("ttt_core.prefix_store._load", fail)
+    unreachable(path.parent, monkeypatch, "stat", "exists")
+    assert store.get(KEY) is None
+
+
+def test_other_versions_are_known_and_stay(store: PrefixStore) -> None:
+    assert store.other_versions() == []
+    put(store)
+    for name in ("v1", "v10", "vx", "other"):
+        (store.path / name / "ab").mkdir(parents=True)
+    assert store.other_versions() == [store.path / "v1", store.path / "v10"]
+    store.clear(NAMESPACE)
+    assert len(store.other_versions()) == 2
+
+
 def test_a_header_bomb_is_refused_before_it_is_parsed(store: PrefixStore) -> None:
     path = put(store)
     with path.open("r+b") as file:
@@ -143,7 +225,7 @@ def test_a_folder_that_others_can_write_to_is_not_trusted(
     folder = store.path if which == "kv" else store.path.parent
     folder.chmod(0o777)
     assert store.get(KEY) is None
-    assert "other users can write to it" in caplog.text
+    assert "other users can write to" in caplog.text
     folder.chmod(0o700)
     assert same(store.get(KEY), make_prefix())
 

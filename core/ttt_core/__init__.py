@@ -28,6 +28,7 @@ from ttt_core.errors import (
     TTTError,
     UnsupportedModelError,
 )
+from ttt_core.namespace import Namespace
 from ttt_core.progress import Progress
 from ttt_core.report import AdaptationReport
 from ttt_core.store import AdapterStore
@@ -62,6 +63,7 @@ __all__ = [
     "DocumentTooLongError",
     "GenerationConfig",
     "ModelLoadError",
+    "Namespace",
     "OutOfMemoryError",
     "Progress",
     "PromptTooLongError",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ttt_core.adapter import QueryAdapter
     from ttt_core.chat import PromptPrefix
     from ttt_core.memory import PrefixSource
+    from ttt_core.namespace import Namespace
     from ttt_core.prefix import FrozenPrefix
     from ttt_core.report import AdaptationReport
 
@@ -27,6 +28,7 @@ class AdaptedDocument:
         key: Identity of the adapter: model, tokenizer, prefix tokens and recipe; empty if the
             document was only read.
         document_hash: SHA-256 of the normalised text.
+        namespace: Whose document it is; engines for other namespaces refuse it.
         report: How the adapter was made; None if the document was only read.
         source: `trained` now, fetched from the `store` or from `memory`, or only `read`.
         prefix_source: Where keys and values came from: `computed` now, kept on the `device`, in
@@ -41,6 +43,7 @@ class AdaptedDocument:
         *,
         key: str,
         document_hash: str,
+        namespace: Namespace,
         prompt: PromptPrefix,
         prefix: Callable[[], tuple[FrozenPrefix, PrefixSource]],
         adapter: Callable[[], QueryAdapter | None],
@@ -53,6 +56,7 @@ class AdaptedDocument:
     ) -> None:
         self.key = key
         self.document_hash = document_hash
+        self.namespace = namespace
         self.report = report
         self.source = source
         self.prefix_source = prefix_source
@@ -126,6 +130,7 @@ class AdaptedDocument:
         own: dict[str, Any] = {
             "key": self.key,
             "document_hash": self.document_hash,
+            "namespace": self.namespace,
             "prompt": self._prompt,
             "prefix": self._prefix,
             "adapter": self._adapter,

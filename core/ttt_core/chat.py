@@ -210,8 +210,10 @@ def as_messages(prompt: str | Sequence[Message]) -> list[Message]:
     """Make a conversation of a question, or copy one.
 
     Raises:
-        ConfigError: The question is empty.
+        ConfigError: The question is empty, or no text.
     """
+    if not isinstance(prompt, str | Sequence) or isinstance(prompt, bytes):
+        raise ConfigError(f"a question is text or a list of messages, not {type(prompt).__name__}")
     if not isinstance(prompt, str):
         return list(prompt)
     if not prompt.strip():

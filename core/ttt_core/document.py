@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from ttt_core.errors import DocumentError
+from ttt_core.errors import ConfigError, DocumentError
 from ttt_core.lazy import lazy_property
 
 _SAMPLE = 4096
@@ -105,9 +105,10 @@ def as_document(documents: Documents) -> Document:
     """Make one document of text, a `Document`, or several of either, in the order given.
 
     Raises:
+        ConfigError: It is none of these.
         DocumentError: Nothing was given, or one of the documents is empty.
     """
-    parts = [part if isinstance(part, Document) else Document.of(part) for part in _flat(documents)]
+    parts = [_checked(part) for part in _flat(documents)]
     if not parts:
         raise DocumentError("no documents were given; expected at least one")
     if len(parts) == 1:
@@ -117,4 +118,23 @@ def as_document(documents: Documents) -> Document:
 
 
 def _flat(documents: Documents) -> Iterable[DocumentLike]:
-    return [documents] if isinstance(documents, str | Document) else documents
+    if isinstance(documents, str | Document):
+        return [documents]
+    if isinstance(documents, bytes | bytearray) or not isinstance(documents, Iterable):
+        raise _no_document(documents)
+    return documents
+
+
+def _checked(part: object) -> Document:
+    if isinstance(part, Document):
+        return part
+    if not isinstance(part, str):
+        raise _no_document(part)
+    return Document.of(part)
+
+
+def _no_document(found: object) -> ConfigError:
+    kind = type(found).__name__
+    hint = "; Document.from_file reads one" if isinstance(found, os.PathLike) else ""
+    hint = "; decode them first" if isinstance(found, bytes | bytearray) else hint
+    return ConfigError(f"a document is text or a Document, or a list of them, not {kind}{hint}")

@@ -250,6 +250,7 @@ class TTTEngine:
         return AdaptedDocument(
             key="",
             document_hash=encoded.hash,
+            namespace=self.namespace,
             prompt=encoded.prompt,
             prefix=partial(self._prefix, encoded),
             adapter=no_adapter,
@@ -279,7 +280,7 @@ class TTTEngine:
 
         Raises:
             PromptTooLongError: Document, question and answer do not fit the window.
-            ConfigError: The question is empty.
+            ConfigError: The question is empty, or the document is of another namespace.
             ReleasedError: The document was released.
         """
         return self.generate_batch(adapted, [prompt], config=config, **options)[0]
@@ -352,7 +353,8 @@ class TTTEngine:
         """Forget documents and model. The engine cannot be used afterwards.
 
         Who is being served gets what was asked for; who still waits gets a `ReleasedError`. What
-        has to be uploaded to a remote store is waited for, but not for long.
+        has to be uploaded to a remote store is waited for, but not for long, unless other
+        namespaces use that store, too: then whoever made it closes it.
         """
         self._closed = True
         self._store.close()
@@ -445,6 +447,7 @@ class TTTEngine:
         return AdaptedDocument(
             key=key,
             document_hash=encoded.hash,
+            namespace=self.namespace,
             prompt=encoded.prompt,
             prefix=partial(self._prefix, encoded),
             adapter=partial(self._adapter, key, encoded, config),
@@ -481,11 +484,13 @@ class TTTEngine:
             return learned, "trained"
 
         with ExitStack() as stack:
-            stack.enter_context(self._host.single_flight(key, waiting(on_progress)))
+            timeout = self._host.config.adaptation_timeout
+            flight = self._host.single_flight(key, waiting(on_progress, timeout), timeout=timeout)
+            patient = stack.enter_context(flight)
             stack.enter_context(clock("adaptation"))
             known = learner.find(key, config)
             if known is None:
-                stack.enter_context(learner.alone(key, on_progress))
+                stack.enter_context(learner.alone(key, on_progress, patient=patient))
                 # Again, since another process may just have learned it.
                 known = learner.find(key, config) or train()
             if eager and not read_from:
@@ -512,6 +517,7 @@ class TTTEngine:
         own = config.model_dump() if config else {}
         settings = GenerationConfig(**{**own, **options})
         loaded = self._resident().model
+        self._check_document(adapted)
         started = time.perf_counter()
         prefix, source = adapted.fetch() if adapted else (EMPTY_PREFIX, None)
         waited = time.perf_counter() - started
@@ -531,6 +537,24 @@ class TTTEngine:
         if source == "computed":  # Memory had let go of the document; the first row says so.
             rows[0].read_tokens = len(prefix)
         return rows
+
+    def _check_document(self, adapted: object) -> None:
+        """Refuse what is no document of this engine's namespace: requests may have been mixed up.
+
+        Raises:
+            ConfigError: It is not.
+        """
+        if adapted is None:
+            return
+        if not isinstance(adapted, AdaptedDocument):
+            kind = type(adapted).__name__
+            raise ConfigError(f"questions are about what adapt or read returned, not {kind}")
+        if adapted.namespace != self.namespace:
+            raise ConfigError(
+                f"this document is of namespace {adapted.namespace.name!r}, and this engine is for "
+                f"{self.namespace.name!r}"
+                + (" with another secret" * (adapted.namespace.name == self.namespace.name))
+            )
 
     def _room(self, request: Request, suffix: Sequence[int], settings: GenerationConfig) -> int:
         """How many answer tokens to allow."""
@@ -569,8 +593,9 @@ class _Clock:
 def _open_store(
     store: AdapterStore | str | os.PathLike[str] | None, namespace: NamespaceLike
 ) -> AdapterStore:
-    opened = store if isinstance(store, AdapterStore) else AdapterStore(store)
-    return opened if namespace is None else opened.in_namespace(namespace)
+    if not isinstance(store, AdapterStore):
+        return AdapterStore(store, namespace=namespace)
+    return store if namespace is None else store.in_namespace(namespace)
 
 
 _engines: WeakValueDictionary[str, TTTEngine] = WeakValueDictionary()

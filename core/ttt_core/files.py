@@ -39,9 +39,11 @@ def make_private(*folders: Path) -> None:
         OSError: One cannot be made.
     """
     for folder in folders:
-        if not folder.is_dir():
+        missing = [one for one in (folder, *folder.parents) if not one.is_dir()]
+        if missing:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            sync_folder(folder.parent)
+            for made in reversed(missing):
+                sync_folder(made.parent)
 
 
 def check_owned(folder: Path) -> None:
@@ -57,9 +59,11 @@ def check_owned(folder: Path) -> None:
     except FileNotFoundError:
         return
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise PermissionError(errno.EPERM, "other users can write to it; chmod go-w would end that")
+        raise PermissionError(
+            errno.EPERM, f"other users can write to {folder}; chmod go-w would end that"
+        )
     if found.st_uid not in (os.geteuid(), 0):
-        raise PermissionError(errno.EPERM, "it belongs to another user, who can change it")
+        raise PermissionError(errno.EPERM, f"{folder} belongs to another user, who can change it")
 
 
 def create(path: Path, data: bytes) -> bool:
@@ -150,11 +154,12 @@ def sweep(folder: Path, *, pattern: str = "*/*/*.tmp", older_than: float = _ABAN
 def entries(folder: Path, pattern: str) -> list[tuple[Path, os.stat_result]]:
     """List the files that match `pattern` with their sizes and times, without opening them.
 
-    Files that another process removes meanwhile are left out; no folder holds no files.
+    Files that another process removes meanwhile, or that are out of reach, are left out; no folder
+    holds no files.
     """
     found = []
     for path in folder.glob(pattern):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             found.append((path, path.stat()))
     return found
 
@@ -172,8 +177,7 @@ def _create(path: Path, data: bytes) -> bool:
         created = _publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    if created:
-        sync_folder(path.parent)
+    sync_folder(path.parent)  # Also for another writer's file: it is here when this returns.
     return created
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ttt_core.adapter import QueryAdapter, adapter_shapes
 from ttt_core.chat import as_messages
 from ttt_core.drift import GENERIC_QUESTIONS
+from ttt_core.errors import StoreError
 from ttt_core.lru import ByteLRU
 from ttt_core.progress import waiting
 from ttt_core.store import AdapterStore, StoredAdapter
@@ -129,24 +130,31 @@ class Learner:
         except ValueError:  # Right in itself, but no change of queries: nobody's training made it.
             self._store.set_aside(key)
             return None
-        return self._remember(key, adapter, stored.report), "store"
+        return self._remember(key, adapter, stored), "store"
 
     @contextmanager
-    def alone(self, key: str, on_progress: ProgressCallback) -> Iterator[None]:
+    def alone(
+        self, key: str, on_progress: ProgressCallback, *, patient: bool = True
+    ) -> Iterator[None]:
         """Wait while another process of this machine learns the same; then be the only one.
+
+        Args:
+            key: What is learned.
+            on_progress: Hears of the waiting; may raise.
+            patient: False: somebody in this process has taken too long already.
 
         Raises:
             StoreError: The store cannot be written to.
         """
         self._store.prepare(key)
-        timeout = self._config.adaptation_timeout
+        timeout = self._config.adaptation_timeout if patient else 0.0
         on_wait = waiting(on_progress, timeout)
         with self._store.alone(key, timeout=timeout, on_wait=on_wait) as alone:
             if not alone:
                 _LOG.warning(
-                    "another process has been adapting to the same document for %.0f s; "
+                    "somebody else has been adapting to the same document for %.0f s; "
                     "not waiting any longer",
-                    timeout,
+                    self._config.adaptation_timeout,
                 )
             yield
 
@@ -181,7 +189,7 @@ class Learner:
             query_rows=_query_rows(adapter),
         )
         self._store.put(key, entry)
-        return self._remember(key, adapter, report)
+        return self._remember(key, adapter, entry)
 
     def _revive(self, stored: StoredAdapter, config: AdaptationConfig) -> QueryAdapter | None:
         if stored.report.decision == "kept_base":
@@ -190,12 +198,19 @@ class Learner:
         adapter.load_state_dict(stored.weights)
         return adapter
 
-    def _remember(
-        self, key: str, adapter: QueryAdapter | None, report: AdaptationReport
-    ) -> Learned:
-        learned = Learned(adapter, report, self._store.pin(key))
+    def _remember(self, key: str, adapter: QueryAdapter | None, entry: StoredAdapter) -> Learned:
+        learned = Learned(adapter, entry.report, self._pinned(key, entry))
         self._memory.put(key, learned)
         return learned
+
+    def _pinned(self, key: str, entry: StoredAdapter) -> Pin | None:
+        """Pin the entry's file; should it have been evicted just now, write it once more."""
+        pin = self._store.pin(key)
+        if pin is None:
+            with suppress(StoreError):  # It was read from a store that cannot be written to.
+                self._store.put(key, entry)
+                pin = self._store.pin(key)
+        return pin
 
 
 def _query_rows(adapter: QueryAdapter | None) -> dict[str, QueryRows]:

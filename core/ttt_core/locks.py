@@ -11,7 +11,14 @@ import stat
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ttt_core.flights import acquire, say_nothing
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 try:
     import fcntl
@@ -29,8 +36,6 @@ OPEN_FLAGS = (
 """How a file that others may have put there is opened."""
 
 _POLL = 0.05
-_TELL = 0.2
-"""Seconds between two calls of `on_wait`."""
 
 _TOUCH = 600.0
 """Seconds between two notes that a file is still in use."""
@@ -39,13 +44,9 @@ _MOST_PINS = 256
 """Files one process keeps open: a fraction of the usual limit of 1,024."""
 
 
-def _say_nothing(seconds: float) -> None:
-    pass
-
-
 @contextlib.contextmanager
 def locked(
-    path: Path, *, timeout: float, on_wait: Callable[[float], None] = _say_nothing
+    path: Path, *, timeout: float, on_wait: Callable[[float], None] = say_nothing
 ) -> Iterator[bool]:
     """Hold the lock of that name for the length of the block; no other process or thread does.
 
@@ -65,7 +66,7 @@ def locked(
     from filelock import FileLock
 
     lock = FileLock(path, mode=0o600, thread_local=False, poll_interval=_POLL)
-    if not _acquire(lock.acquire, timeout, on_wait):
+    if not acquire(partial(_try_for, lock), timeout, on_wait):
         yield False
         return
     holder = os.getpid()
@@ -150,17 +151,6 @@ if hasattr(os, "register_at_fork"):  # `filelock` does the same for its locks.
     os.register_at_fork(after_in_child=_let_parents_pins_go)
 
 
-def _let_all_go() -> None:
-    """Close what a forked child inherited: else it would keep the pins of a parent that died."""
-    for reference in list(_pins.values()):
-        if (inherited := reference()) is not None:
-            inherited.close()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_all_go)
-
-
 def pin(path: Path) -> Pin | None:
     """Pin a file; None if it is not there, or about to be removed."""
     try:
@@ -171,6 +161,18 @@ def pin(path: Path) -> Pin | None:
         return Pin(descriptor)
     os.close(descriptor)
     return None
+
+
+def in_use(path: Path) -> bool:
+    """Whether somebody has pinned a file."""
+    try:
+        descriptor = os.open(path, OPEN_FLAGS)
+    except OSError:
+        return False
+    try:
+        return not _flock(descriptor, exclusive=True)
+    finally:
+        os.close(descriptor)
 
 
 def remove_unused(path: Path) -> bool:
@@ -204,23 +206,14 @@ def remove_unused(path: Path) -> bool:
             os.close(descriptor)
 
 
-def _acquire(
-    acquire: Callable[..., object], timeout: float, on_wait: Callable[[float], None]
-) -> bool:
+def _try_for(lock: BaseFileLock, seconds: float) -> bool:
     from filelock import Timeout
 
-    started = time.monotonic()
-    while True:
-        waited = time.monotonic() - started
-        left = max(timeout - waited, 0.0)
-        try:
-            acquire(timeout=min(_TELL, left))
-        except Timeout:
-            if left <= _TELL:
-                return False
-            on_wait(time.monotonic() - started)
-        else:
-            return True
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        return False
+    return True
 
 
 def _flock(descriptor: int, *, exclusive: bool) -> bool:

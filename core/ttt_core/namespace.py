@@ -26,14 +26,15 @@ class Namespace:
 
     Attributes:
         name: `[a-z0-9][a-z0-9._-]{0,63}`.
-        secret: At least 16 bytes; never stored, shown or pickled.
+        secret: At least 16 bytes, or text, which stands for its UTF-8; never stored, shown or
+            pickled.
 
     Raises:
-        ConfigError: A name that is not allowed, or a secret that is too short.
+        ConfigError: A name that is not allowed, or a secret that is too short, or neither.
     """
 
     name: str = DEFAULT_NAME
-    secret: bytes | None = field(default=None, repr=False)
+    secret: bytes | str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Check both."""
@@ -42,6 +43,10 @@ class Namespace:
                 "a namespace is named by 1 to 64 of a-z, 0-9, '.', '_' and '-', the first of them "
                 "a letter or a digit"
             )
+        if isinstance(self.secret, str):
+            object.__setattr__(self, "secret", self.secret.encode("utf-8", "surrogateescape"))
+        if self.secret is not None and not isinstance(self.secret, bytes):
+            raise ConfigError("the secret of a namespace is bytes or text")
         if self.secret is not None and len(self.secret) < _SHORTEST_SECRET:
             raise ConfigError(
                 f"the secret of a namespace has at least {_SHORTEST_SECRET} bytes, this one "
@@ -55,11 +60,15 @@ class Namespace:
 
         Args:
             namespace: An object, a name, or None.
-            secret: Goes with a name; text is taken as UTF-8.
+            secret: Goes with a name.
+
+        Raises:
+            ConfigError: No such name or secret, or a secret beside an object, which has its own.
         """
         if isinstance(namespace, Namespace):
+            if secret is not None:
+                raise ConfigError("a secret goes with a namespace's name; this is a namespace")
             return namespace
-        secret = secret.encode() if isinstance(secret, str) else secret
         return cls(DEFAULT_NAME if namespace is None else namespace, secret)
 
     @property
@@ -77,7 +86,16 @@ class Namespace:
         message = b"\0".join((purpose.encode(), self.name.encode(), data))
         if self.secret is None:
             return hashlib.sha256(message).hexdigest()
+        assert isinstance(self.secret, bytes)
         return hmac.new(self.secret, message, hashlib.sha256).hexdigest()
+
+    def __copy__(self) -> Namespace:
+        """Return the namespace itself: it never changes."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Namespace:
+        """Return the namespace itself, as `__copy__` does."""
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle, unless there is a secret: pickles end up in files and on wires."""

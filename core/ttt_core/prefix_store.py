@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,9 +32,10 @@ FORMAT_VERSION = 2
 _LOG = logging.getLogger(__name__)
 _NAMESPACE = re.compile(r"[0-9a-f]{32}")
 _KEY = re.compile(r"([0-9a-f]{32})-([0-9a-f]{64})")
+_VERSION = re.compile(r"v\d+")
 _FILES = f"v{FORMAT_VERSION}/*/*/*"
 _MAX_HEADER_BYTES = 2 << 20
-_WHOLE, _DAMAGED = ".safetensors", ".damaged"
+_WHOLE, _DAMAGED, _TEMPORARY = ".safetensors", ".damaged", ".tmp"
 
 
 def prefix_store_path(adapters: Path) -> Path:
@@ -72,7 +74,7 @@ class PrefixStore:
             return None
         except RuntimeError as error:
             # The file is opened, then mapped by its name: another process may evict it between.
-            if path.exists():
+            if os.path.exists(path):  # Unlike the path's own method, which may raise.
                 self._tell(error)
             return None
         except (SafetensorError, ValueError, KeyError, TypeError):
@@ -98,7 +100,7 @@ class PrefixStore:
                 return
             self._check()
             make_private(self.path, *reversed(path.parents[:3]))
-            sweep(self.path, pattern=_FILES + ".tmp")
+            sweep(self.path, pattern=_FILES + _TEMPORARY)
             self._make_room(size)
             _save(path, key, prefix)
         except (OSError, SafetensorError) as error:
@@ -106,18 +108,28 @@ class PrefixStore:
 
     def room(self) -> int:
         """Bytes that fit without letting anything go."""
-        return max(self.max_bytes - usage(self.path, _FILES).bytes, 0)
+        return max(self.max_bytes - self._usage(_FILES).bytes, 0)
 
     def usage(self, namespace: str = "*") -> Usage:
-        """Number and bytes of the prefixes; reads no contents.
+        """Number and bytes of the prefixes; reads no contents, and leaves out what is out of reach.
 
         Args:
             namespace: Digest that names one namespace's folder; all namespaces by default.
         """
-        return usage(self.path, f"v{FORMAT_VERSION}/{namespace}/*/*{_WHOLE}")
+        return self._usage(f"v{FORMAT_VERSION}/{namespace}/*/*{_WHOLE}")
+
+    def other_versions(self) -> list[Path]:
+        """Return the folders that other versions of this package keep here; they stay alone."""
+        with contextlib.suppress(OSError):
+            names = filter(_VERSION.fullmatch, os.listdir(self.path))
+            return [self.path / name for name in sorted(names) if name != f"v{FORMAT_VERSION}"]
+        return []
 
     def clear(self, namespace: str) -> Usage:
-        """Remove all of a namespace, damaged files too; return what went.
+        """Remove all of a namespace: damaged files, and what killed writers left, too.
+
+        Returns:
+            What went, without what was never finished.
 
         Raises:
             OSError: Something cannot be removed.
@@ -125,12 +137,24 @@ class PrefixStore:
         """
         if not _NAMESPACE.fullmatch(namespace):
             raise ValueError("a namespace's folder is named by 32 hexadecimal digits")
-        files = sizes = 0
-        for path, found in entries(self.path, f"v{FORMAT_VERSION}/{namespace}/*/*.*"):
-            if path.suffix in (_WHOLE, _DAMAGED):
-                path.unlink(missing_ok=True)
-                files, sizes = files + 1, sizes + found.st_size
-        return Usage(files, sizes)
+        sizes = []
+        for shard in _listed(self.path / f"v{FORMAT_VERSION}" / namespace):
+            for path in _listed(shard):
+                with contextlib.suppress(FileNotFoundError):  # Another process was faster.
+                    if path.suffix == _TEMPORARY:
+                        shutil.rmtree(path)
+                    elif path.suffix in (_WHOLE, _DAMAGED):
+                        size = path.lstat().st_size
+                        path.unlink()
+                        sizes.append(size)
+        return Usage(len(sizes), sum(sizes))
+
+    def _usage(self, pattern: str) -> Usage:
+        try:
+            return usage(self.path, pattern)
+        except OSError as error:
+            self._tell(error)
+            return Usage(0, 0)
 
     def _check(self) -> None:
         """Trust no folder that others can write to, nor one in a store of that kind."""
@@ -161,6 +185,13 @@ class PrefixStore:
             raise ValueError("a key is 32 hexadecimal digits, a hyphen, and 64 more")
         namespace, digest = found.groups()
         return self.path / f"v{FORMAT_VERSION}" / namespace / digest[:2] / f"{digest}{_WHOLE}"
+
+
+def _listed(folder: Path) -> list[Path]:
+    """List a folder; what is none, or is none any more, holds nothing."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return [folder / name for name in os.listdir(folder)]
+    return []
 
 
 def _file_size(prefix: FrozenPrefix) -> int:

@@ -110,13 +110,15 @@ def test_what_waits_and_what_others_left(
     on_store: Invoke, adapters: AdapterStore, store: Path
 ) -> None:
     put(adapters)
-    Outbox(store / "outbox").add(adapters.namespace.folder, KEY)
-    (store / "v1").mkdir()
+    Outbox(store / "outbox" / ("0" * 32)).add(adapters.namespace.folder, KEY)
+    for version in (store / "v1", store / "kv" / "v1"):
+        version.mkdir(parents=True)
     value = parsed(on_store("--json"))
     assert value["pending_uploads"] == 1
-    assert value["other_versions"] == [str(store / "v1")]
+    assert value["other_versions"] == [str(store / "v1"), str(store / "kv" / "v1")]
     assert "1, which a remote has not got yet" in on_store().stdout
-    assert f"{store / 'v1'}, which this version does not use" in on_store().stdout
+    for version in (store / "v1", store / "kv" / "v1"):
+        assert f"{version}, which this version does not use" in on_store().stdout
 
 
 @pytest.mark.parametrize(("limit", "size"), [("5GiB", 5 << 30), ("none", None)])
@@ -221,8 +223,10 @@ def test_a_store_that_cannot_be_read(
 def test_a_store_that_is_a_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("")
-    value = parsed(CliRunner().invoke(app, ["store", "--store", str(path), "--json"]))
-    assert value["adapters"]["files"] == 0
+    for command in ([], ["ls"], ["verify"]):
+        result = CliRunner().invoke(app, ["store", *command, "--store", str(path), "--json"])
+        assert result.exit_code == 1, command
+        assert "Not a directory" in json.loads(result.stdout)["error"]["message"]
 
 
 def test_options_before_the_command_are_not_lost(store: Path) -> None:

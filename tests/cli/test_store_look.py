@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,17 @@ import pytest
 from typer.testing import Result
 
 from tests.store.forging import forge
-from tests.store.samples import KEY, age, file_of, kept_base, key_of, make_entry, make_report, put
+from tests.store.samples import (
+    KEY,
+    age,
+    file_of,
+    kept_base,
+    key_of,
+    make_entry,
+    make_report,
+    posix_only,
+    put,
+)
 from ttt_core import AdapterStore, StoreError
 from ttt_core.cli.failures import UsageProblem
 from ttt_core.cli.store.entries import find
@@ -96,6 +108,36 @@ def test_what_is_damaged_is_listed_as_such(on_store: Invoke, adapters: AdapterSt
     assert (entries[KEY]["damaged"], entries[KEY]["readable"]) == (True, False)
     assert (entries[key_of(1)]["damaged"], entries[key_of(1)]["readable"]) == (False, False)
     assert entries[key_of(2)]["decision"] == "kept_base"
+
+
+def test_what_cannot_be_read_hides_nothing_else(
+    on_store: Invoke, adapters: AdapterStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, real = put(adapters), os.open
+    put(adapters, 1)
+
+    def opens(path: Any, *arguments: Any, **options: Any) -> int:
+        if path == broken:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", opens)
+    lines = on_store("ls").stdout.splitlines()
+    assert "unreadable" in next(line for line in lines if KEY[:12] in line)
+    assert "adapted" in next(line for line in lines if key_of(1)[:12] in line)
+    entries = {one["key"]: one for one in parsed(on_store("ls", "--json"))["entries"]}
+    assert (entries[KEY]["readable"], entries[key_of(1)]["readable"]) == (False, True)
+
+
+@posix_only
+def test_a_store_that_others_can_write_to_is_one_error(
+    on_store: Invoke, adapters: AdapterStore
+) -> None:
+    put(adapters)
+    adapters.path.chmod(0o777)
+    result = on_store("ls")
+    assert result.exit_code == 1
+    assert "other users can write to" in result.stderr
 
 
 def test_namespaces_do_not_see_each_other(

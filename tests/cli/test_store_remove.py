@@ -168,7 +168,7 @@ def test_prune_tells_what_is_in_use(on_store: Invoke, three: AdapterStore) -> No
 
 def test_prune_leaves_what_a_remote_has_not_got(on_store: Invoke, three: AdapterStore) -> None:
     """Also without `--remote`: whoever marked it relies on the folder until it is uploaded."""
-    Outbox(three.path / "outbox").add(three.namespace.folder, OTHER)
+    Outbox(three.path / "outbox" / ("0" * 32)).add(three.namespace.folder, OTHER)
     told = on_store("prune", "--max-bytes", "0").stdout
     assert "kept, since in use or not yet uploaded: 1 file" in told
     assert kept(three) == {OTHER}
@@ -198,6 +198,12 @@ def test_an_empty_store_is_left_alone(on_store: Invoke, store: Path) -> None:
     assert not store.exists()
 
 
+def kept_under(store: AdapterStore) -> Path:
+    """The folder in which keys and values of a document of that namespace are."""
+    [file] = (store.path / "kv").rglob(f"{store.namespace.folder}/*/*.safetensors")
+    return file.parent
+
+
 def test_all_takes_keys_and_values_and_names_along(
     ttt: Invoke, on_store: Invoke, registry_file: Path, store: Path
 ) -> None:
@@ -212,9 +218,13 @@ def test_all_takes_keys_and_values_and_names_along(
     assert data is not None
     view.put([("my name for it", data)])
     assert len(list((store / "kv").rglob("*.safetensors"))) == 2
+    for left in (entry.path.with_suffix(".tmp"), store / "kv" / kept_under(opened) / "x.tmp"):
+        left.mkdir()
+        (left / "x").write_text("what a killed writer left")
     done = on_store("rm", "--all", "--yes", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["kv"]["files"] == 1
     assert len(list((store / "kv").rglob("*.safetensors"))) == 1, "the other namespace's"
     assert not opened.entries()
+    assert not list(store.rglob("*.tmp"))
     assert not any("names" in path.parts for path in store.rglob("*.json"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from typer.testing import Result
 from tests.store.forging import forge
 from tests.store.samples import KEY, OTHER, files_in, key_of, make_identity, put
 from ttt_core import AdapterStore
+from ttt_core.cli.store.entries import tenants
+from ttt_core.cli.store.verify import _verify
 from ttt_core.namespace import Namespace
+from ttt_core.store.inventory import Verdict
 
 Invoke = Callable[..., Result]
 
@@ -133,3 +137,55 @@ def test_a_file_that_cannot_be_read_is_a_bad_one(
     value = report(on_store("verify", "--json"), 1)
     assert (value["files"], [one["key"] for one in value["bad"]]) == (2, [KEY])
     assert value["bad"][0]["problem"].startswith("it cannot be read: Input/output error")
+    assert value["bad"][0]["unreadable"]
+    value = report(on_store("verify", "--set-aside", "--json"), 1)
+    assert value["set_aside"] == 0
+    assert broken.exists(), "what cannot be read may be right"
+
+
+def test_what_was_made_again_since_it_was_read_is_not_set_aside(
+    on_store: Invoke, adapters: AdapterStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process finds it damaged, too, and trains it anew."""
+    flip(put(adapters), -1)
+    real = AdapterStore.set_aside
+
+    def late(self: AdapterStore, key: str, **options: Any) -> bool:
+        assert real(self, key)
+        put(adapters)
+        return real(self, key, **options)
+
+    monkeypatch.setattr(AdapterStore, "set_aside", late)
+    value = report(on_store("verify", "--set-aside", "--json"), 1)
+    assert (len(value["bad"]), value["set_aside"]) == (1, 0)
+    assert adapters.get(KEY) is not None
+
+
+def test_no_file_is_held_as_a_whole(adapters: AdapterStore) -> None:
+    """Its length is anybody's word, and a file with holes takes no room on the disk."""
+    put(adapters, size=1 << 19)  # 8 MiB
+    assert [verdict.problem for verdict in adapters.verify()] == [None]  # All is imported now.
+    tracemalloc.start()
+    try:
+        assert [verdict.problem for verdict in adapters.verify()] == [None]
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_each_is_set_aside_as_it_is_found(adapters: AdapterStore) -> None:
+    """And not after hours, when all have been read."""
+    for number in range(3):
+        flip(put(adapters, number), -1)
+    seen: list[int] = []
+    real = adapters.verify
+
+    def watched(**options: Any) -> Iterator[Verdict]:
+        for verdict in real(**options):
+            seen.append(sum(entry.damaged for entry in adapters.entries()))
+            yield verdict
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adapters, "verify", watched)
+        found = _verify(adapters, tenants(adapters, everywhere=False), set_aside=True)
+    assert (seen, found.moved) == ([0, 1, 2], 3)

@@ -222,7 +222,7 @@ def too_slow(path: Path) -> None:
             said.append(line)
         assert said[-1] == "source trained", said
         [warning] = [line for line in said if line.startswith("warning")]
-        assert "another process has been adapting to the same document" in warning
+        assert "somebody else has been adapting to the same document" in warning
         slow.cue()
         assert slow.last() == "source trained"
     assert len(AdapterStore(path).entries()) == 1

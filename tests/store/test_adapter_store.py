@@ -329,7 +329,7 @@ def test_a_store_that_others_can_write_to_is_refused(
         lambda: store.remove(KEY),
         lambda: store.prune(max_bytes=0),
     ):
-        with pytest.raises(StoreError, match=r"other users can write to it; chmod go-w"):
+        with pytest.raises(StoreError, match=r"other users can write to .*; chmod go-w"):
             use()
     assert not store.set_aside(KEY)
     assert files_in(store.path) == before

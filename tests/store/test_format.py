@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timezone
 from io import BytesIO
 from typing import Any
@@ -38,6 +39,7 @@ from ttt_core.store.format import (
     QueryRows,
     check,
     check_bytes,
+    check_file,
     check_shapes,
     encode,
     read_file,
@@ -411,3 +413,47 @@ def test_ranges_of_rows_have_to_ascend(ranges: tuple[tuple[int, int], ...]) -> N
 def test_shapes_of_any_file_of_matrices_are_read(shapes: dict[str, tuple[int, int]]) -> None:
     data = save({name: torch.zeros(shape) for name, shape in shapes.items()}, {"format": "pt"})
     assert check_shapes(BytesIO(data), len(data)) == shapes
+
+
+def test_a_file_is_checked_a_block_at_a_time() -> None:
+    """Of whatever length: nobody has to hold it."""
+    weights = {"a": torch.arange(2_000_000.0).view(1000, 2000)}  # 8 MB
+    whole = encode(replace(make_entry(), weights=weights), KEY)
+    other = whole[:-1] + bytes([whole[-1] ^ 1])
+    files = [BytesIO(data) for data in (whole, other)]
+    tracemalloc.start()
+    try:
+        header = check_file(files[0], len(whole))
+        with pytest.raises(FormatError, match="checksum is wrong"):
+            check_file(files[1], len(whole))
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+    assert header == check_bytes(whole)
+
+
+@given(st.integers(0, len(WHOLE) - 1), st.integers(1, 255))
+def test_a_file_that_is_checked_is_checked_as_one_that_is_read(place: int, change: int) -> None:
+    data = bytearray(WHOLE)
+    data[place] ^= change
+    found = []
+    for read in (check_file, read_file):
+        with pytest.raises(FormatError) as caught:
+            read(BytesIO(data), len(data))
+        found.append(str(caught.value))
+    assert found[0] == found[1]
+
+
+def test_a_file_that_shrinks_while_it_is_checked_is_refused() -> None:
+    with pytest.raises(FormatError, match="its length"):
+        check_file(BytesIO(WHOLE[:-1]), len(WHOLE))
+
+
+def test_a_file_that_is_not_accepted_is_not_hashed() -> None:
+    def refuse(header: Header) -> None:
+        raise FormatError("not that one")
+
+    file = BytesIO(WHOLE)
+    with pytest.raises(FormatError, match="not that one"):
+        check_file(file, len(WHOLE), refuse)
+    assert file.tell() < len(WHOLE)

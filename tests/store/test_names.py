@@ -21,7 +21,7 @@ from ttt_core import AdaptationConfig, AdaptationReport, AdapterStore, ConfigErr
 from ttt_core.identity import AdapterIdentity
 from ttt_core.namespace import Namespace
 from ttt_core.store import StoredAdapter
-from ttt_core.store.format import encode
+from ttt_core.store.format import check_bytes, encode, read_weights
 from ttt_core.store.names import Names, check_name
 from ttt_core.store.view import StoreView
 
@@ -135,12 +135,12 @@ def test_names_are_replaced_and_removed(names: Names) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
 def test_nobody_else_can_look_in(names: Names, root: Path) -> None:
     names.set("foo", A)
-    names.mark(A)
+    names.mark(A, "0" * 64)
     for path in [root, *root.rglob("*")]:
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600)
     root.chmod(0o777)
     for use in (lambda: names.get("foo"), names.all, lambda: names.set("foo", B)):
-        with pytest.raises(StoreError, match="other users can write to it"):
+        with pytest.raises(StoreError, match="other users can write to"):
             use()
     root.chmod(0o700)
 
@@ -255,7 +255,7 @@ def test_removing_an_adapter_removes_its_names(view: StoreView, names: Names) ->
     view.put([("foo", A_DATA), ("bar", A_DATA), ("other", B_DATA)])
     view.remove([A])
     assert names.all() == {"other": B}
-    assert not names.is_marked(A)
+    assert names.marked(A) is None
 
 
 def test_an_evicted_adapter_leaves_a_name_that_says_nothing(view: StoreView, names: Names) -> None:
@@ -270,7 +270,101 @@ def test_an_evicted_adapter_leaves_a_name_that_says_nothing(view: StoreView, nam
     view.store.remove(A)
     view.remove(["foo"])
     assert names.all() == {"bar": B}
-    assert not names.is_marked(A)
+    assert names.marked(A) is None
+
+
+def trained_anew(number: int = 0) -> bytes:
+    """The same adapter, as it is when it was trained another time."""
+    key, data = adapter(number)
+    header = check_bytes(data).metadata
+    report = header.report.model_copy(update={"seconds": {"train": 1.5}})
+    entry = StoredAdapter(header.identity, report, read_weights(data), created=header.created)
+    return encode(entry, key)
+
+
+@pytest.mark.parametrize("how", ["removed", "evicted", "set aside"])
+def test_what_is_trained_after_its_named_file_went_is_kept_for_itself(
+    view: StoreView, names: Names, how: str
+) -> None:
+    """The mark of the earlier file says nothing about the later one."""
+    view.put([("foo", A_DATA), ("bar", A_DATA)])
+    if how == "removed":
+        view.store.remove(A)
+    elif how == "evicted":
+        view.store.prune(max_bytes=0)
+    else:
+        view.store.set_aside(A)
+    trained = trained_anew()
+    view.store.write_bytes(trained)
+    assert sorted(view.list_keys()) == sorted([A, "bar", "foo"])
+    view.remove(["foo"])
+    view.remove(["bar"])
+    assert view.get(A) == trained
+    assert list(view.list_keys()) == [A]
+    assert names.marked(A) is None
+
+
+def test_a_name_that_is_overwritten_takes_nothing_trained_along(view: StoreView) -> None:
+    view.put([("foo", A_DATA)])
+    view.store.remove(A)
+    trained = trained_anew()
+    view.store.write_bytes(trained)
+    view.put([("foo", B_DATA)])
+    assert view.get(A) == trained
+
+
+def test_what_is_named_again_after_it_went_goes_with_its_name(view: StoreView) -> None:
+    """A stale mark is replaced by one of the new file."""
+    view.put([("foo", A_DATA)])
+    view.store.remove(A)
+    view.put([("foo", trained_anew())])
+    assert list(view.list_keys()) == ["foo"]
+    view.remove(["foo"])
+    assert view.store.usage().files == 0
+
+
+def test_what_is_trained_while_it_is_put_is_kept_for_itself(
+    view: StoreView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look whether it is there and the writing."""
+    trained, write = trained_anew(), AdapterStore.write_bytes
+
+    def late(self: AdapterStore, data: bytes) -> str:
+        write(self, trained)
+        return write(self, data)
+
+    monkeypatch.setattr(AdapterStore, "write_bytes", late)
+    view.put([("foo", A_DATA)])
+    view.remove(["foo"])
+    assert view.get(A) == trained
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff" * 64, b"0" * 65, b"0" * 64])
+def test_a_mark_that_says_something_else_is_none(
+    view: StoreView, names: Names, text: bytes
+) -> None:
+    view.put([("foo", A_DATA)])
+    (path,) = names.path.glob("*.named")
+    path.write_bytes(text)
+    view.remove(["foo"])
+    assert view.get(A) == A_DATA
+
+
+def test_clearing_takes_what_killed_writers_left(view: StoreView, names: Names) -> None:
+    """However young it is: it holds what documents said."""
+    view.put([("foo", A_DATA)])
+    (path,) = view.store.path.rglob(f"{A}.safetensors")
+    left = path.with_name(f"{path.name}.0123.tmp")
+    for again in (False, True):
+        left.write_bytes(A_DATA)
+        (names.path / "x.tmp").mkdir()
+        view.clear()
+        assert not list(view.store.path.rglob("*.tmp")), again
+
+
+def test_clearing_nothing_writes_nothing(view: StoreView, root: Path) -> None:
+    view.clear()
+    assert not root.exists()
 
 
 def test_limits_evict_what_is_named_too(root: Path) -> None:

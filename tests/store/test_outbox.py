@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
 
 import pytest
 
-from ttt_core.store.outbox import Outbox
+from ttt_core.store.outbox import Outbox, Outboxes
 
 ENTRY = "0f" * 16, "ab" * 32
 OTHER = "0f" * 16, "cd" * 32
+STRANGE = "1f" * 16, "ab" * 32
+HERE, THERE = "aa" * 16, "bb" * 16
+"""Two remotes."""
 
 
 @pytest.fixture
@@ -114,3 +118,80 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     assert not outbox.pending()
     assert ENTRY not in outbox
     outbox.discard(*ENTRY)
+    with pytest.raises(OSError, match="store"):
+        outbox.prepare()
+    assert outbox.forget(ENTRY[0]) == 0
+
+
+def test_preparing_makes_the_folder(outbox: Outbox) -> None:
+    outbox.prepare()
+    outbox.prepare()
+    assert outbox.path.stat().st_mode & 0o077 == 0
+    assert not outbox.pending()
+
+
+@pytest.fixture
+def outboxes(tmp_path: Path) -> Outboxes:
+    return Outboxes(tmp_path / "store" / "outbox")
+
+
+def test_remotes_have_marks_of_their_own(outboxes: Outboxes) -> None:
+    assert not outboxes.pending()
+    assert ENTRY not in outboxes
+    outboxes.of(HERE).add(*ENTRY)
+    assert ENTRY in outboxes.of(HERE)
+    assert ENTRY not in outboxes.of(THERE)
+    assert not outboxes.of(THERE).pending()
+    outboxes.of(THERE).discard(*ENTRY)
+    assert ENTRY in outboxes
+
+
+def test_all_remotes_count(outboxes: Outboxes) -> None:
+    outboxes.of(HERE).add(*ENTRY)
+    outboxes.of(THERE).add(*ENTRY)
+    outboxes.of(THERE).add(*OTHER)
+    assert sorted(outboxes.pending()) == [ENTRY, ENTRY, OTHER]
+    outboxes.of(HERE).discard(*ENTRY)
+    assert ENTRY in outboxes
+    outboxes.discard(*ENTRY)
+    assert outboxes.pending() == [OTHER]
+
+
+def test_a_namespace_s_marks_are_forgotten_for_all_remotes(outboxes: Outboxes) -> None:
+    for remote in (HERE, THERE):
+        for entry in (ENTRY, OTHER, STRANGE):
+            outboxes.of(remote).add(*entry)
+    assert outboxes.forget(ENTRY[0]) == 4
+    assert outboxes.pending() == [STRANGE, STRANGE]
+
+
+def test_what_else_lies_there_is_no_mark(outboxes: Outboxes) -> None:
+    outboxes.of(HERE).add(*ENTRY)
+    (outboxes.path / "-".join(OTHER)).touch()
+    (outboxes.path / "notes").mkdir()
+    (outboxes.path / THERE).touch()
+    (outboxes.path / HERE / "notes").touch()
+    assert outboxes.pending() == [ENTRY]
+    assert OTHER not in outboxes
+    assert outboxes.forget(ENTRY[0]) == 1
+
+
+def test_marks_that_cannot_be_listed_are_no_reason_to_evict(
+    outboxes: Outboxes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(path: Path) -> list[str]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "listdir", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        _ = ENTRY in outboxes
+    with pytest.raises(OSError, match="Input/output"):
+        outboxes.forget(ENTRY[0])
+    assert not outboxes.pending()
+    outboxes.discard(*ENTRY)
+
+
+@pytest.mark.parametrize("remote", ["", "..", HERE.upper(), HERE + "/", HERE + "\n"])
+def test_a_remote_is_a_digest(outboxes: Outboxes, remote: str) -> None:
+    with pytest.raises(ValueError, match="hexadecimal digits"):
+        outboxes.of(remote)

@@ -31,15 +31,15 @@ from ttt_core.prefill import prefill
 from ttt_core.report import AdaptationReport
 from ttt_core.runtime import Runtime
 from ttt_core.store.format import QueryRows, StoredAdapter
+from ttt_core.store.peft_export import export_adapter
 from ttt_core.store.peft_folder import (
     ABOUT_FILE,
     CONFIG_FILE,
     WEIGHTS_FILE,
     QTTTFolder,
-    _checksum,
-    export_adapter,
-    import_adapter,
+    checksum_of,
 )
+from ttt_core.store.peft_import import import_adapter
 
 # PEFT 0.21 asks a model for it by the name that transformers 5.23 gave up.
 pytestmark = pytest.mark.filterwarnings(
@@ -374,6 +374,37 @@ def test_a_failure_leaves_all_as_it_was(
         assert import_adapter(folder)[0].identity.config.r == 2
 
 
+@pytest.mark.parametrize("moment", ["folder", "new"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_ctrl_c_costs_no_earlier_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, when: str
+) -> None:
+    """Around each of the two renames: there is the earlier one or the new one, whole."""
+    folder = tmp_path / "folder"
+    export_adapter(small_entry(r=2), folder, namespace=NAMESPACE)
+    rename, stopped = Path.rename, []
+
+    def stop(path: Path, to: Path) -> Path:
+        interrupts = path.name == moment and not stopped
+        if interrupts and when == "before":
+            stopped.append(path)
+            raise KeyboardInterrupt
+        renamed = rename(path, to)
+        if interrupts:
+            stopped.append(path)
+            raise KeyboardInterrupt
+        return renamed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", stop)
+        with pytest.raises(KeyboardInterrupt):
+            export_adapter(small_entry(r=3), folder, namespace=NAMESPACE, overwrite=True)
+    assert stopped
+    finished = (moment, when) == ("new", "after")
+    assert import_adapter(folder)[0].identity.config.r == (3 if finished else 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 def test_a_file_in_the_place_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "peft").write_text("precious")
     for overwrite in (False, True):
@@ -525,7 +556,7 @@ def rewrite(folder: Path, name: str, change: Callable[[dict[str, Any]], None]) -
     change(said)
     if name == ABOUT_FILE:
         with contextlib.suppress(ValueError):  # Then it is refused for what it is.
-            said["checksum"] = _checksum(QTTTFolder.model_validate(said))
+            said["checksum"] = checksum_of(QTTTFolder.model_validate(said))
     (folder / name).write_text(json.dumps(said))
 
 

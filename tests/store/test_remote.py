@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -26,12 +27,20 @@ import torch
 from fsspec.spec import AbstractFileSystem
 
 import ttt_core
-from ttt_core import AdaptationConfig, AdaptationReport, AdapterStore, ConfigError
+from tests.store.samples import posix_only
+from ttt_core import (
+    AdaptationConfig,
+    AdaptationReport,
+    AdapterStore,
+    ConfigError,
+    StoreError,
+    files,
+)
 from ttt_core.identity import AdapterIdentity
 from ttt_core.namespace import Namespace
 from ttt_core.store import StoredAdapter, patience, remote
 from ttt_core.store.format import FormatError
-from ttt_core.store.outbox import Outbox
+from ttt_core.store.outbox import Outbox, Outboxes
 from ttt_core.store.remote import RemoteFolder
 from ttt_core.store.second_level import Mode, SecondLevel
 
@@ -393,6 +402,21 @@ def test_a_folder_shows_no_half_written_object(
     assert path.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize("write", ["put", "replace"])
+def test_what_killed_writers_left_in_a_folder_is_swept(tmp_path: Path, write: str) -> None:
+    folder = RemoteFolder(f"file://{tmp_path}/remote")
+    shard = (tmp_path / "remote" / NAME).parent
+    (shard / "tmpabcd.tmp").mkdir(parents=True)
+    for name in ("old.tmp", "new.tmp", "mine.safetensors", "tmpabcd.tmp/half"):
+        (shard / name).write_bytes(b"half")
+    then = time.time() - 7200
+    for name in ("old.tmp", "mine.safetensors", "tmpabcd.tmp"):
+        os.utime(shard / name, (then, then))
+    assert getattr(folder, write)(FOLDER, KEY, b"weights")
+    names = {path.name for path in shard.iterdir()}
+    assert names == {Path(NAME).name, "new.tmp", "mine.safetensors"}
+
+
 def test_a_share_that_is_not_mounted_is_not_made(tmp_path: Path) -> None:
     folder = RemoteFolder(f"file://{tmp_path}/mnt/remote")
     assert not folder.put(FOLDER, KEY, b"weights")
@@ -447,6 +471,32 @@ def test_credentials_are_never_shown(script: Script, caplog: pytest.LogCaptureFi
         assert caught.value.__cause__ is None
 
 
+def test_a_remote_is_told_from_others_by_where_it_is() -> None:
+    def digest(url: str, **options: Any) -> str:
+        return RemoteFolder(url, storage_options=options).digest
+
+    box = digest("s3://box/x")
+    assert len(box) == 32
+    assert int(box, 16)
+    same = [digest("s3://box/x/"), digest("s3://box/x?token=1"), digest("s3://box/x", key="1")]
+    assert set(same) == {box}
+    assert digest("ftp://me:old@host/x") == digest("ftp://me:new@host/x")
+    others = [
+        digest("s3://box/y"),
+        digest("s3://cox/x"),
+        digest("gs://box/x"),
+        digest("s3://box/x", endpoint_url="http://minio"),
+        digest("s3://box/x", client_kwargs={"endpoint_url": "http://other"}),
+        digest("abfs://box@account/x"),
+        digest("abfs://cox@account/x"),
+        digest("s3://box/x@y"),
+        digest("s3://cox/x@y"),
+        digest("ftp://me:a@host/x"),
+        digest("ftp://you:a@host/x"),
+    ]
+    assert len({box, *others}) == 1 + len(others)
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, script: Script) -> None:
     folder = script.folder()
     monkeypatch.setitem(sys.modules, "tenacity", None)
@@ -489,7 +539,7 @@ def test_what_does_not_pass_is_not_tried_again(
     assert warning.endswith(f"going on with the local one: {type(error).__name__}")
 
 
-def test_a_remote_that_is_down_is_left_alone_and_told_of_once(
+def test_a_remote_that_is_down_is_left_alone_and_told_of_once_an_outage(
     script: Script, clock: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "ttt_core")
@@ -511,12 +561,14 @@ def test_a_remote_that_is_down_is_left_alone_and_told_of_once(
 
     script.fault = _works
     clock.now += 61
+    assert len(warnings_of(caplog)) == 1
     assert folder.put(FOLDER, KEY, b"weights")
     assert folder.get(FOLDER, KEY, max_bytes=MANY) == b"weights"
     assert not folder.is_down
     script.fault = raises(OSError(errno.EBUSY, "SlowDown"))
     assert not folder.put(FOLDER, OTHER, b"weights")
-    assert len(warnings_of(caplog)) == 1
+    assert folder.get(FOLDER, KEY, max_bytes=MANY) is None
+    assert len(warnings_of(caplog)) == 2
     assert any("is back" in record.getMessage() for record in caplog.records)
 
 
@@ -527,6 +579,33 @@ def test_who_may_only_read_still_reads(script: Script) -> None:
     assert not folder.put(FOLDER, OTHER, b"weights")
     assert folder.get(FOLDER, KEY, max_bytes=MANY) == b"weights"
     assert folder.is_down
+
+
+@pytest.mark.parametrize("error", [PermissionError(), OSError(errno.EMSGSIZE, "EntityTooLarge")])
+def test_writes_that_are_refused_again_and_again_are_told_of_once(
+    script: Script, clock: SimpleNamespace, caplog: pytest.LogCaptureFixture, error: OSError
+) -> None:
+    script.objects[f"box/{NAME}"] = b"weights"
+    script.fault = raises(error, on="write")
+    folder = script.folder(attempts=1, retry_after=60)
+    for _ in range(3):
+        assert not folder.put(FOLDER, OTHER, b"weights")
+        clock.now += 61
+        assert folder.get(FOLDER, KEY, max_bytes=MANY) == b"weights"
+    assert len(warnings_of(caplog)) == 1
+
+
+def test_who_only_reads_is_told_of_each_outage(
+    script: Script, clock: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = script.folder(attempts=1, retry_after=60)
+    for outage in range(1, 4):
+        script.fault = raises(ConnectionResetError())
+        folder.get(FOLDER, KEY, max_bytes=MANY)
+        script.fault = _works
+        clock.now += 61
+        folder.get(FOLDER, KEY, max_bytes=MANY)
+        assert len(warnings_of(caplog)) == outage
 
 
 def test_a_call_that_hangs_is_left_behind(
@@ -648,7 +727,7 @@ def test_writing_through_uploads_at_once_and_without_a_thread(
     machine = make_machine()
     machine.put()
     assert script.held() == b"weights"
-    assert not machine.second.is_pending(FOLDER, KEY)
+    assert (FOLDER, KEY) not in machine.outbox
     assert not uploads_behind()
     assert make_machine("b").fetch() == b"weights"
 
@@ -660,7 +739,7 @@ def test_writing_behind_uploads_later(
     script.fault = waits_for(gate, "write")
     machine.put()
     machine.put(OTHER)
-    assert machine.second.is_pending(FOLDER, KEY)
+    assert (FOLDER, KEY) in machine.outbox
     assert script.held() is None
     gate.set()
     (thread,) = uploads_behind()
@@ -682,7 +761,7 @@ def test_closing_does_not_wait_for_ever(
     start = time.monotonic()
     machine.second.close(timeout=0.1)
     assert time.monotonic() - start < SOON / 3
-    assert machine.second.is_pending(FOLDER, KEY)
+    assert (FOLDER, KEY) in machine.outbox
 
 
 def test_closing_gives_up_on_a_remote_that_is_down(
@@ -694,7 +773,7 @@ def test_closing_gives_up_on_a_remote_that_is_down(
     (thread,) = uploads_behind()
     machine.second.close(SOON)
     assert not thread.is_alive()
-    assert machine.second.is_pending(FOLDER, KEY)
+    assert (FOLDER, KEY) in machine.outbox
 
 
 def test_a_dead_remote_loses_nothing(
@@ -709,7 +788,7 @@ def test_a_dead_remote_loses_nothing(
     script.fault = _works
     assert machine.second.drain() == 0
     assert (script.held(), script.held(OTHER_NAME)) == (b"weights", b"weights")
-    assert not machine.second.is_pending(FOLDER, KEY)
+    assert (FOLDER, KEY) not in machine.outbox
     machine.second.close(SOON)
 
 
@@ -773,11 +852,11 @@ def test_a_mark_without_a_file_goes_when_whoever_set_it_must_be_dead(
     machine = make_machine()
     machine.second.announce(FOLDER, KEY)
     assert machine.second.drain() == 0
-    assert machine.second.is_pending(FOLDER, KEY)  # It may be about to be published.
+    assert (FOLDER, KEY) in machine.outbox  # It may be about to be published.
     old = time.time() - 7200
     os.utime(machine.outbox.path / f"{FOLDER}-{KEY}", (old, old))
     assert machine.second.drain() == 0
-    assert not machine.second.is_pending(FOLDER, KEY)
+    assert (FOLDER, KEY) not in machine.outbox
     assert not script.calls
 
 
@@ -826,7 +905,7 @@ def test_a_good_object_is_not_replaced(make_machine: MakeMachine, script: Script
     machine = make_machine("b")
     machine.put(data=b"weights 2")
     assert script.held() == b"weights 1"
-    assert not machine.second.is_pending(FOLDER, KEY)
+    assert (FOLDER, KEY) not in machine.outbox
 
 
 def test_a_mode_that_is_none_is_refused(make_machine: MakeMachine) -> None:
@@ -854,11 +933,90 @@ def test_what_a_killed_process_left_is_uploaded_by_the_next(
 ) -> None:
     machine = make_machine()
     assert run(KILLED, str(machine.path), FOLDER, KEY).returncode == -signal.SIGKILL
-    assert machine.second.is_pending(FOLDER, KEY)
+    assert (FOLDER, KEY) in machine.outbox
     machine.second.resume()
     machine.second.close(SOON)
     assert script.held() == b"weights"
-    assert not machine.second.is_pending(FOLDER, KEY)
+    assert (FOLDER, KEY) not in machine.outbox
+
+
+def test_what_is_used_after_it_was_closed_uploads_again(
+    make_machine: MakeMachine, script: Script
+) -> None:
+    machine = make_machine(attempts=1, retry_after=3600)
+    script.fault = raises(ConnectionResetError())
+    machine.put()
+    machine.second.resume()
+    machine.second.close(SOON)
+    assert not uploads_behind()
+    script.fault = _works
+    machine.remote.try_again()
+    machine.second.resume()
+    assert script.written.wait(SOON)
+    machine.second.close(SOON)
+    assert not machine.outbox.pending()
+    machine.put(OTHER)
+    assert script.held(OTHER_NAME) == b"weights"
+
+
+def test_who_drains_is_told_what_was_uploaded(make_machine: MakeMachine, script: Script) -> None:
+    machine = make_machine(attempts=1)
+    for key in (KEY, OTHER, "ef" * 32):
+        machine.outbox.add(FOLDER, key)
+    for key in (KEY, OTHER):
+        (machine.path / key).write_bytes(b"weights")
+    told: list[str] = []
+    assert machine.second.drain(on_upload=told.append) == 0
+    assert sorted(told) == [KEY, OTHER]
+
+
+def break_outbox(path: Path) -> None:
+    """Put a file where the marks' folder would be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+@pytest.mark.parametrize("mode", ["write-through", "write-behind"])
+def test_what_cannot_be_marked_is_uploaded_all_the_same(
+    make_machine: MakeMachine, script: Script, caplog: pytest.LogCaptureFixture, mode: Mode
+) -> None:
+    script.objects[f"box/{NAME}"] = b"damaged"
+    machine = make_machine(mode=mode, attempts=1, retry_after=0.05)
+    break_outbox(machine.outbox.path)
+    assert machine.fetch() is None
+    caplog.clear()
+    machine.put()
+    machine.put(OTHER)
+    machine.second.close(SOON)
+    assert (script.held(), script.held(OTHER_NAME)) == (b"weights", b"weights")
+    (warning,) = warnings_of(caplog)
+    assert f"cannot write to {machine.outbox.path}" in warning
+    assert machine.second.drain() == 0
+
+
+def test_what_cannot_be_marked_is_tried_again_while_the_process_lives(
+    make_machine: MakeMachine, script: Script
+) -> None:
+    machine = make_machine(attempts=1, retry_after=0.05)
+    break_outbox(machine.outbox.path)
+    script.fault = raises(ConnectionResetError(), times=3)
+    machine.put()
+    assert script.written.wait(SOON)
+    machine.second.close(SOON)
+    assert machine.second.drain() == 0
+
+
+def test_a_mark_that_another_writer_took_back_is_set_again(
+    make_machine: MakeMachine, script: Script
+) -> None:
+    machine = make_machine(attempts=1, retry_after=3600)
+    script.fault = raises(ConnectionResetError())
+    machine.second.announce(FOLDER, KEY)
+    machine.second.withdraw(FOLDER, KEY)
+    (machine.path / KEY).write_bytes(b"weights")
+    machine.second.publish(FOLDER, KEY)
+    assert (FOLDER, KEY) in machine.outbox
+    machine.second.close(SOON)
 
 
 def test_there_is_no_thread_where_nothing_is_left(make_machine: MakeMachine) -> None:
@@ -890,7 +1048,7 @@ child = os.fork()
 if not child:
     second.publish(folder, key)
     second.close(60)
-    os._exit(bool(second.is_pending(folder, key)))
+    os._exit(bool(Outbox(path / "outbox").pending()))
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
@@ -974,3 +1132,177 @@ def test_a_store_refuses_another_objects_bytes_and_heals_the_remote(
         assert AdapterStore(tmp_path / "a", remote=script.folder()).get(key) is not None
     fresh = AdapterStore(tmp_path / "c", remote=script.folder())
     assert fresh.get(key) is not None
+
+
+def down(script: Script, url: str) -> RemoteFolder:
+    """A remote that nothing reaches until `drain`; then it works."""
+    script.fault = raises(ConnectionResetError())
+    return script.folder(url, attempts=1, retry_after=3600)
+
+
+def held_by(script: Script, box: str) -> list[str]:
+    return [path for path in script.objects if path.startswith(f"{box}/")]
+
+
+def test_each_remote_gets_what_was_written_for_it_and_nothing_else(tmp_path: Path) -> None:
+    """Two tenants with buckets of their own share a folder."""
+    theirs, ours = Script(), Script()
+    (key, entry), path = make_entry(), tmp_path / "store"
+    first = AdapterStore(path, remote=down(theirs, "scripted://theirs"), max_bytes=0)
+    first.put(key, entry)
+    first.close()
+    second = AdapterStore(path, remote=ours.folder("scripted://ours"))
+    assert second.get(key) is not None  # Also uploads what waits for it.
+    assert second.drain() == 0
+    second.close()
+    assert AdapterStore(path).drain() == 0
+    assert not ours.objects
+    assert AdapterStore(path).pending_uploads() == 1
+    AdapterStore(path).prune(max_bytes=0)  # Without a remote, or with another one.
+    second.prune(max_bytes=0)
+    assert first.usage().files == 1
+    theirs.fault = _works
+    assert first.drain() == 0
+    assert len(held_by(theirs, "theirs")) == 1
+    assert AdapterStore(path).pending_uploads() == 0
+
+
+def test_an_entry_stays_until_all_remotes_have_it(tmp_path: Path) -> None:
+    scripts = Script(), Script()
+    (key, entry), path = make_entry(), tmp_path / "store"
+    stores = [
+        AdapterStore(path, remote=down(script, f"scripted://box{number}"))
+        for number, script in enumerate(scripts)
+    ]
+    for store in stores:
+        store.put(key, entry)
+        store.close()
+    assert stores[0].pending_uploads() == 2
+    for left, (store, script) in enumerate(zip(stores, scripts, strict=True)):
+        store.prune(max_bytes=0)
+        assert (store.pending_uploads(), store.usage().files) == (2 - left, 1)
+        script.fault = _works
+        assert store.drain() == 0
+    stores[0].prune(max_bytes=0)
+    assert stores[0].usage().files == 0
+
+
+def test_folders_of_marks_are_private(script: Script, tmp_path: Path) -> None:
+    store = AdapterStore(tmp_path / "store", remote=down(script, "scripted://box"))
+    key, entry = make_entry()
+    store.put(key, entry)
+    store.close()
+    folders = [store.path, *(path for path in store.path.rglob("*") if path.is_dir())]
+    assert {folder.stat().st_mode & 0o077 for folder in folders} == {0}
+
+
+def test_an_outbox_that_cannot_be_written_to_is_noticed_before_training(
+    script: Script, tmp_path: Path
+) -> None:
+    key, _ = make_entry()
+    break_outbox(tmp_path / "store" / "outbox")
+    AdapterStore(tmp_path / "store").prepare(key)
+    with pytest.raises(StoreError, match=r"cannot write to .*outbox"):
+        AdapterStore(tmp_path / "store", remote=script.folder()).prepare(key)
+
+
+@posix_only
+def test_an_outbox_that_others_can_write_to_is_refused(script: Script, tmp_path: Path) -> None:
+    key, _ = make_entry()
+    store = AdapterStore(tmp_path / "store", remote=script.folder())
+    store.prepare(key)
+    (outbox,) = (store.path / "outbox").iterdir()
+    outbox.chmod(0o770)
+    with pytest.raises(StoreError, match="chmod go-w"):
+        store.prepare(key)
+
+
+def test_what_was_learned_is_kept_without_an_outbox(
+    script: Script, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = AdapterStore(tmp_path / "store", remote=script.folder())
+    entries = [make_entry(digit * 64) for digit in "ab"]
+    break_outbox(store.path / "outbox")
+    for key, entry in entries:
+        assert store.put(key, entry)
+        assert store.get(key) is not None
+    assert len(script.objects) == 2
+    assert len(warnings_of(caplog)) == 1
+
+
+def test_a_put_that_fails_leaves_no_mark(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = AdapterStore(tmp_path / "store", remote=down(script, "scripted://box"))
+    (key, entry), (other_key, other) = make_entry("a" * 64), make_entry("b" * 64)
+    store.put(key, entry)
+
+    def full(path: Path, data: bytes) -> bool:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "create", full)
+    for each in ((key, entry), (other_key, other)):
+        with pytest.raises(StoreError, match="No space left"):
+            store.put(*each)
+    # The first one is there, and the remote has not got it.
+    assert store._outboxes.pending() == [(store.namespace.folder, key)]
+    store.close()
+
+
+def test_what_is_removed_waits_for_no_remote(tmp_path: Path) -> None:
+    scripts = Script(), Script()
+    (key, entry), path = make_entry(), tmp_path / "store"
+    for number, script in enumerate(scripts):
+        store = AdapterStore(path, remote=down(script, f"scripted://box{number}"))
+        store.put(key, entry)
+        store.close()
+    store = AdapterStore(path)
+    assert store.pending_uploads() == 2
+    assert store.remove(key)
+    assert store.pending_uploads() == 0
+
+
+def test_uploads_that_are_given_up_keep_nothing_from_being_evicted(
+    script: Script, tmp_path: Path
+) -> None:
+    store = AdapterStore(tmp_path / "store", remote=down(script, "scripted://gone"))
+    for digit in "ab":
+        store.put(*make_entry(digit * 64))
+    store.close()
+    Outboxes(store.path / "outbox").of("0" * 32).add("f" * 32, KEY)  # Another namespace's.
+    later = AdapterStore(store.path)
+    later.prune(max_bytes=0)
+    assert later.usage().files == 2
+    assert later.forget_uploads() == 2
+    assert later.forget_uploads() == 0
+    assert later.pending_uploads() == 1
+    assert later.usage().files == 2
+    later.prune(max_bytes=0)
+    assert later.usage().files == 0
+
+
+def test_closing_a_tenant_s_view_does_not_stop_the_uploads_of_others(
+    script: Script, tmp_path: Path, gate: threading.Event
+) -> None:
+    script.fault = waits_for(gate, "write")
+    store = AdapterStore(tmp_path / "store", remote=script.folder(), remote_mode="write-behind")
+    store.put(*make_entry())
+    start = time.monotonic()
+    store.in_namespace("acme").in_namespace("other").close()
+    assert time.monotonic() - start < SOON / 6  # It does not wait for them, either.
+    (thread,) = uploads_behind()
+    assert store._remote is not None
+    assert store._remote._background.until == math.inf
+    gate.set()
+    thread.join(SOON)
+    assert store.pending_uploads() == 0
+    store.close()
+
+
+def test_a_store_is_used_further_after_it_was_closed(script: Script, tmp_path: Path) -> None:
+    store = AdapterStore(tmp_path / "store", remote=script.folder(), remote_mode="write-behind")
+    for digit in "ab":
+        store.put(*make_entry(digit * 64))
+        store.close()
+        assert store.pending_uploads() == 0
+    assert len(script.objects) == 2

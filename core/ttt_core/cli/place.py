@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ import typer
 from ttt_core.cli import console
 from ttt_core.cli.failures import UsageProblem
 from ttt_core.cli.sizes import format_size, parse_size
-from ttt_core.errors import ConfigError
+from ttt_core.errors import ConfigError, StoreError
 from ttt_core.namespace import Namespace
 from ttt_core.store import AdapterStore
 from ttt_core.store.adapter_store import DEFAULT_MAX_BYTES
@@ -76,25 +77,40 @@ class Place:
     limit: str | None = None
 
     def open(self) -> AdapterStore:
-        """Return the store; that touches no file.
+        """Return the store; nothing is written.
 
         Raises:
             ConfigError: A namespace, secret or URL that cannot be.
             UsageProblem: A limit that is no size.
         """
-        return AdapterStore(
+        store = AdapterStore(
             self.folder,
             namespace=_namespace(self.namespace),
             max_bytes=_limit(self.limit),
             remote=self.remote,
         )
+        _warn_of_sealed(store)
+        return store
+
+
+def _warn_of_sealed(store: AdapterStore) -> None:
+    """Say in one line that the same name is there under another secret: one may be forgotten."""
+    with suppress(StoreError):  # Whoever uses the store will be told.
+        own = store.namespace
+        others = [store.tenant(folder) for folder in store.namespaces() if folder != own.folder]
+        if any(other.sealed and other.name == own.name for other in others):
+            given = "another secret was given" if own.secret else "none was given"
+            console.note(
+                f"note: the store has a namespace {own.name} that has a secret, but {given} "
+                f"(${SECRET}): this is another namespace, with other adapters"
+            )
 
 
 def warn_of_pending(store: AdapterStore) -> None:
     """Say in one line that the remote lacks something, if it does."""
     if waiting := store.pending_uploads():
         adapters = "adapter waits" if waiting == 1 else "adapters wait"
-        console.note(f"note: {waiting:,} {adapters} to be uploaded; the next use of it tries again")
+        console.note(f"note: {waiting:,} {adapters} to be uploaded; ttt store upload does it")
 
 
 def show_limit(limit: int | None) -> str:

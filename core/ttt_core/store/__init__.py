@@ -6,7 +6,7 @@ format.py          one adapter as one file, and what is believed of a file
 folder.py          one namespace's files on the local disk
 eviction.py        limits: who has to go
 second_level.py    a remote behind the folder: remote.py (fsspec), patience.py, outbox.py
-peft_folder.py     to PEFT's format and back; factors.py makes a LoRA of what is none
+peft_folder.py     PEFT's format: peft_export.py (with factors.py) and peft_import.py
 view.py            a mapping from text to bytes, with names.py
 """
 

@@ -8,6 +8,7 @@ a caller's string, no document text.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import math
 import os
@@ -17,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ttt_core.errors import StoreError
+from ttt_core.errors import ConfigError, StoreError
 from ttt_core.locks import Pin, pin
 from ttt_core.namespace import Namespace, NamespaceLike
 from ttt_core.store.eviction import Limits, Pruned, prune
@@ -34,10 +35,10 @@ from ttt_core.store.format import (
     read_weights,
 )
 from ttt_core.store.inventory import Inventory, Shapes, accept, belongs, reason
-from ttt_core.store.outbox import Outbox
+from ttt_core.store.outbox import Outboxes
 
 if TYPE_CHECKING:
-    from ttt_core.store.peft_folder import ExportReport
+    from ttt_core.store.peft_export import ExportReport
     from ttt_core.store.remote import RemoteFolder
     from ttt_core.store.second_level import Mode, SecondLevel
 
@@ -46,6 +47,8 @@ DEFAULT_MAX_BYTES = 20 << 30
 _LOG = logging.getLogger(__name__)
 _RARELY = 100
 """One part in so many of the limit is written before a process looks at it again."""
+_OFTEN = 10
+"""Likewise, times in the longest age that such a look is worth while."""
 _TOUCH = 60.0
 """Seconds for which one note of a use is enough."""
 
@@ -71,14 +74,15 @@ class AdapterStore(Inventory):
         namespace: Whose adapters: a `Namespace`, or a name; see there.
         max_bytes: Bytes that each namespace may keep, least recently used first out; None: all
             that there is room for.
-        max_age: Seconds after its last use at which an adapter goes; None: never.
+        max_age: Seconds after its last use at which an adapter goes, when something is written;
+            None: never. One that is asked for before it went is used, and so young again.
         remote: A second level behind the folder: an fsspec URL (`s3://bucket/prefix`, `gs://...`,
             `file://...`) or a `RemoteFolder`. Whoever can read it learns what the documents say.
         remote_mode: `write-through` uploads before `put` returns, `write-behind` after it.
         remote_options: For the URL's file system: fsspec's `storage_options`.
 
     Raises:
-        ConfigError: A namespace or URL that cannot be.
+        ConfigError: A path, namespace, limit or URL that cannot be.
     """
 
     def __init__(
@@ -93,21 +97,29 @@ class AdapterStore(Inventory):
         remote_options: Mapping[str, Any] | None = None,
     ) -> None:
         # Absolute: this process may change its directory, and so may those it is pickled for.
-        folder = (default_store_path() if path is None else Path(path)).absolute()
-        super().__init__(folder, Namespace.of(namespace))
-        self.limits = Limits(max_bytes, max_age)
+        super().__init__(_settled(path), Namespace.of(namespace))
+        self.limits = _checked_limits(max_bytes, max_age)
         self._remote = self._second_level(remote, remote_mode, remote_options)
         self._remote_arguments = (remote, remote_mode, bool(remote_options))
 
-    _unlisted = math.inf
-    """Bytes written since the folder was listed; the first writing lists it in any case."""
+    _unlisted = 0
+    """Bytes written since the folder was listed."""
+    _listed = -math.inf
+    """When that was, on the monotonic clock; the first writing lists it in any case."""
+
+    _closes_remote = True
+    """Whether the remote is this store's own: others would be cut off when a view is closed."""
 
     def in_namespace(self, namespace: NamespaceLike) -> AdapterStore:
-        """Return the same store for another namespace."""
+        """Return the same store for another namespace.
+
+        They share the remote; `close` waits for its uploads only where it was made.
+        """
         other = AdapterStore.__new__(AdapterStore)
         Inventory.__init__(other, self.path, Namespace.of(namespace))
         other.limits, other._remote = self.limits, self._remote
         other._remote_arguments = self._remote_arguments
+        other._closes_remote = False
         return other
 
     def get(self, key: str, *, shapes: Shapes | None = None) -> StoredAdapter | None:
@@ -147,10 +159,13 @@ class AdapterStore(Inventory):
         """Make sure that `key` can be written, before work is spent on it.
 
         Raises:
-            StoreError: The folder cannot be made or written to, or others can write to it.
+            StoreError: The folder, or the one for what a remote has not got yet, cannot be made or
+                written to, or others can write to it.
         """
         with self._writing():
             self._folder.prepare(key)
+        if self._remote:
+            self._remote.prepare()
 
     @contextlib.contextmanager
     def alone(
@@ -167,10 +182,14 @@ class AdapterStore(Inventory):
             False if the other process took longer than that.
         """
         self._folder.file(key)  # Checks the key.
+        carried = None if on_wait is None else _carrying(on_wait)
         with contextlib.ExitStack() as stack:
-            with self._writing():
-                lock = self._folder.lock(key, timeout=timeout, on_wait=on_wait)
-                held = stack.enter_context(lock)
+            try:
+                with self._writing():
+                    lock = self._folder.lock(key, timeout=timeout, on_wait=carried)
+                    held = stack.enter_context(lock)
+            except _CarriedError as carrier:
+                raise carrier.error from None
             yield held
 
     def pin(self, key: str) -> Pin | None:
@@ -180,13 +199,15 @@ class AdapterStore(Inventory):
     def remove(self, key: str) -> bool:
         """Remove an entry from the folder, in use or not; return whether it was there.
 
-        The remote keeps it.
+        A remote that has it keeps it; one that has not got it yet does not get it any more.
 
         Raises:
             StoreError: It cannot be removed.
         """
         with self._writing():
-            return self._folder.remove(key)
+            removed = self._folder.remove(key)
+        self._outboxes.discard(self._folder.namespace, key)
+        return removed
 
     def remove_damaged(self, *, dry_run: bool = False) -> list[FileEntry]:
         """Remove the files that were set aside; return those that went, or would go.
@@ -198,16 +219,21 @@ class AdapterStore(Inventory):
         if dry_run or not found:
             return found
         with self._writing(), self._folder.maintenance() as mine:
-            return [entry for entry in found if mine and self._folder.remove_unused(entry)]
+            if not mine:
+                raise TimeoutError(errno.ETIMEDOUT, "another process keeps the store locked")
+            return [entry for entry in found if self._folder.remove_unused(entry)]
 
-    def set_aside(self, key: str, *, folder: str | None = None) -> bool:
+    def set_aside(
+        self, key: str, *, folder: str | None = None, inode: tuple[int, int] | None = None
+    ) -> bool:
         """Rename the entry to `*.damaged`, so that it is made again and can still be looked at.
 
         Args:
             key: Its key.
             folder: See `entries`.
+            inode: What was found damaged; another file that took its place since then stays.
         """
-        return self._part(folder).set_aside(key)
+        return self._part(folder).set_aside(key, inode)
 
     def prune(
         self,
@@ -239,13 +265,13 @@ class AdapterStore(Inventory):
         alora_invocation_tokens: Sequence[int] | None = None,
         overwrite: bool = False,
     ) -> ExportReport:
-        """Write an entry to a folder that PEFT loads; see `peft_folder.export_adapter`.
+        """Write an entry to a folder that PEFT loads; see `peft_export.export_adapter`.
 
         Raises:
             ConfigError: There are no weights, or the rank or the tokens cannot be.
             StoreError: There is no such entry, or the folder cannot be written.
         """
-        from ttt_core.store.peft_folder import export_adapter
+        from ttt_core.store.peft_export import export_adapter
 
         entry = self.get(key)
         if entry is None:
@@ -268,7 +294,7 @@ class AdapterStore(Inventory):
         Raises:
             StoreError: The folder is damaged, or comes from a namespace with another secret.
         """
-        from ttt_core.store.peft_folder import import_adapter
+        from ttt_core.store.peft_import import import_adapter
 
         entry, about = import_adapter(Path(folder))
         key = entry.identity.key(self.namespace)
@@ -311,17 +337,62 @@ class AdapterStore(Inventory):
         self._create(header.metadata.key, data)
         return header.metadata.key
 
-    def drain(self, *, timeout: float | None = None) -> int:
-        """Upload what the remote has not got yet; return how many entries it still lacks."""
-        return self._remote.drain(timeout=timeout) if self._remote else 0
+    def announce_all(self) -> int:
+        """Mark all of this namespace for upload, also what was there before the remote was.
+
+        Returns:
+            How many entries; `drain` uploads those that the remote lacks.
+
+        Raises:
+            StoreError: The folder cannot be listed.
+        """
+        if self._remote is None:
+            return 0
+        whole = [entry.key for entry in self.entries() if not entry.damaged]
+        for key in whole:
+            self._remote.announce(self._folder.namespace, key)
+        return len(whole)
+
+    def drain(
+        self, *, timeout: float | None = None, on_upload: Callable[[str], None] | None = None
+    ) -> int:
+        """Upload what this store's remote has not got yet, of all namespaces.
+
+        What waits for another remote is left to those who use that one.
+
+        Args:
+            timeout: Seconds after which no further upload is begun.
+            on_upload: Called with the key of each entry that the remote has now.
+
+        Returns:
+            How many entries it still lacks.
+        """
+        if self._remote is None:
+            return 0
+        return self._remote.drain(timeout=timeout, on_upload=on_upload or (lambda key: None))
 
     def pending_uploads(self) -> int:
-        """Number of entries, of all namespaces, that some remote has not got yet."""
-        return len(self._outbox.pending())
+        """Number of uploads, of all namespaces and to any remote, that have not been done yet."""
+        return len(self._outboxes.pending())
+
+    def forget_uploads(self) -> int:
+        """Give up what this namespace has to upload, to any remote; return how much that was.
+
+        For when a remote is not used any more, or refuses something for good: until it has an
+        entry, that is not evicted. The entries stay, and go by the limits from now on.
+
+        Raises:
+            StoreError: The folder cannot be listed or written to.
+        """
+        with self._writing():
+            return self._outboxes.forget(self._folder.namespace)
 
     def close(self) -> None:
-        """Wait, but not for long, for uploads behind the scenes; those left over go next time."""
-        if self._remote:
+        """Wait, but not for long, for uploads behind the scenes; those left over go next time.
+
+        Does nothing for what `in_namespace` returned. The store can be used further.
+        """
+        if self._remote and self._closes_remote:
             self._remote.close()
 
     def __copy__(self) -> AdapterStore:
@@ -390,26 +461,51 @@ class AdapterStore(Inventory):
     def _create(self, key: str, data: bytes) -> bool:
         if self._remote:
             self._remote.announce(self._folder.namespace, key)
-        with self._writing():
-            created = self._folder.create(key, data)
+        try:
+            with self._writing():
+                created = self._folder.create(key, data)
+                if not created and self._sets_aside(key):
+                    created = self._folder.create(key, data)
+        except BaseException:
+            self._take_back(key)
+            raise
         self._keep_limits(key, len(data))
         if self._remote:
             self._remote.publish(self._folder.namespace, key)
         return created
 
+    def _take_back(self, key: str) -> None:
+        """Mark what could not be written as nothing to upload, unless it is there all the same."""
+        if self._remote is None:
+            return
+        try:
+            self._folder.file(key).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            self._remote.withdraw(self._folder.namespace, key)
+        except OSError:  # It cannot be told: a mark too many does less harm than one too few.
+            pass
+
+    def _sets_aside(self, key: str) -> bool:
+        """Whether what was there under `key` is damaged, and now out of the way."""
+        try:
+            return self._read(key, None) is None
+        except StoreError:  # Neither can be told.
+            return False
+
     def _keep_limits(self, key: str, n_bytes: int) -> None:
         """Evict what is too much; if that fails, what was written is still written.
 
-        A full store is long to list, so a writer looks only when what it wrote since it looked
-        last could make a difference.
+        A full store is long to list, so a writer looks at its first writing, and then when what
+        it wrote, or the time that passed, could make a difference.
         """
         self._unlisted += n_bytes
-        most = self.limits.max_bytes
-        if self.limits == Limits() or (most is not None and self._unlisted * _RARELY < most):
-            return
-        self._unlisted = 0
-        with contextlib.suppress(OSError):
-            prune(self._folder, self.limits, keep={key}, is_needed=self._is_pending)
+        max_bytes, max_age = self.limits.max_bytes, self.limits.max_age
+        too_much = max_bytes is not None and self._unlisted * _RARELY >= max_bytes
+        too_old = max_age is not None and (time.monotonic() - self._listed) * _OFTEN >= max_age
+        if too_much or too_old or self._listed == -math.inf:
+            self._unlisted, self._listed = 0, time.monotonic()
+            with contextlib.suppress(OSError):
+                prune(self._folder, self.limits, keep={key}, is_needed=self._is_pending)
 
     def _fetch(self, key: str, shapes: Shapes | None) -> bool:
         """Copy an entry from the remote to the folder, if it has a good one."""
@@ -430,11 +526,11 @@ class AdapterStore(Inventory):
 
     def _is_pending(self, key: str) -> bool:
         # Whoever marked it for upload relies on it, be there a remote here or not.
-        return (self._folder.namespace, key) in self._outbox
+        return (self._folder.namespace, key) in self._outboxes
 
     @property
-    def _outbox(self) -> Outbox:
-        return Outbox(self.path / "outbox")
+    def _outboxes(self) -> Outboxes:
+        return Outboxes(self.path / "outbox")
 
     def _touch(self, key: str, opened: OpenFile) -> None:
         if abs(time.time() - opened.used) > _TOUCH:
@@ -451,7 +547,10 @@ class AdapterStore(Inventory):
 
         if isinstance(remote, str):
             remote = RemoteFolder(remote, storage_options=options)
-        return SecondLevel(remote, self._outbox, mode=mode, read=self._read_any)
+        elif not isinstance(remote, RemoteFolder):
+            raise ConfigError("a remote store is an URL, such as s3://bucket/prefix")
+        outbox = self._outboxes.of(remote.digest)
+        return SecondLevel(remote, outbox, mode=mode, read=self._read_any)
 
     def _read_any(self, folder: str, key: str) -> bytes | None:
         """Read a file of any namespace, for upload; only bytes that pass their own checksum."""
@@ -466,11 +565,47 @@ class AdapterStore(Inventory):
     def _writing(self) -> Iterator[None]:
         try:
             yield
+        except StoreError:  # Says it all already.
+            raise
         except OSError as error:
             raise StoreError(
                 f"cannot write to the adapter store {self.path}: {reason(error)}; "
                 f"set TTT_HOME, or pass another store path"
             ) from error
+
+
+def _settled(path: str | os.PathLike[str] | None) -> Path:
+    if path is None:
+        return default_store_path().absolute()
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path) or "\0" in str(path):
+        raise ConfigError("a store's path names a folder; None means the default one")
+    return Path(path).expanduser().absolute()
+
+
+def _checked_limits(max_bytes: int | None, max_age: float | None) -> Limits:
+    """Check now what would otherwise fail after the first training."""
+    if max_bytes is not None and (type(max_bytes) is not int or max_bytes < 0):
+        raise ConfigError(f"max_bytes is a number of bytes, or None, not {max_bytes!r}")
+    if max_age is not None and (type(max_age) not in (int, float) or not max_age > 0):
+        raise ConfigError(f"max_age is a number of seconds, or None, not {max_age!r}")
+    return Limits(max_bytes, max_age)
+
+
+class _CarriedError(Exception):
+    """Brings what a caller's function raised past those who translate the store's own errors."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+
+def _carrying(on_wait: Callable[[float], None]) -> Callable[[float], None]:
+    def carried(seconds: float) -> None:
+        try:
+            on_wait(seconds)
+        except OSError as error:
+            raise _CarriedError(error) from None
+
+    return carried
 
 
 def _most_bytes(shapes: Shapes | None) -> int:

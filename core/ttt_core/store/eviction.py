@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from ttt_core.locks import in_use
 from ttt_core.store.folder import FileEntry, StoreFolder
 
 
@@ -50,8 +52,7 @@ def prune(
 ) -> Pruned:
     """Remove what is over the limits: damaged files first, then those used least recently.
 
-    What a process has in use stays, be the limit as it may. If another process is pruning, there
-    is nothing to do.
+    What a process has in use stays, be the limit as it may.
 
     Args:
         folder: Of one namespace.
@@ -59,24 +60,29 @@ def prune(
         keep: Keys that stay, whatever a clock says: the one that was just written.
         is_needed: Whether an entry has to stay for another reason.
         dry_run: Only tell.
-        timeout: Seconds to wait for whoever maintains the folder.
+        timeout: Seconds to wait for whoever maintains the folder; 0: if there is somebody, leave
+            it to them.
 
     Raises:
-        OSError: The folder cannot be listed or locked.
+        OSError: The folder cannot be listed or locked, or not in time.
     """
     if not folder.path.is_dir():
         return Pruned()
+
+    def may_go(entry: FileEntry) -> bool:
+        return entry.damaged or not is_needed(entry.key)
+
     if dry_run:
-        return _prune(folder, limits, keep, lambda entry: True)
-
-    def remove(entry: FileEntry) -> bool:
-        needed = not entry.damaged and is_needed(entry.key)
-        return not needed and folder.remove_unused(entry)
-
+        return _prune(folder, limits, keep, lambda one: may_go(one) and not in_use(one.path))
     with folder.maintenance(timeout) as mine:
-        pruned = _prune(folder, limits, keep, remove) if mine else Pruned()
-    if mine:
-        folder.sweep()
+        if mine:
+            remove = folder.remove_unused
+            pruned = _prune(folder, limits, keep, lambda one: may_go(one) and remove(one))
+    if not mine:
+        if timeout:
+            raise TimeoutError(errno.ETIMEDOUT, "another process keeps the store locked")
+        return Pruned()  # Somebody else is at it.
+    folder.sweep()
     return pruned
 
 

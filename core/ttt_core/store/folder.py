@@ -99,7 +99,10 @@ class StoreFolder:
 
         Raises:
             PermissionError: Others could exchange what is in it.
+            NotADirectoryError: It is a file.
         """
+        if self.root.exists() and not self.root.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         for folder in (self.root, self.path.parent, self.path):
             files.check_owned(folder)
 
@@ -190,6 +193,7 @@ class StoreFolder:
         Raises:
             OSError: The folder cannot be listed.
         """
+        self.check()
         for shard in _listed(self.path):
             if _SHARD.fullmatch(shard.name):
                 for item in _listed(shard.path):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from io import BytesIO
@@ -44,6 +44,10 @@ _FORMAT = "context-ttt adapter"
 _LENGTH_BYTES = 8
 _ITEM_BYTES = 4  # fp32
 _ALIGNMENT = 8
+_BLOCK_BYTES = 1 << 20
+
+
+_OTHER_LENGTH = "its length is not the one that its header was checked against"
 
 
 class FormatError(ValueError):
@@ -155,7 +159,7 @@ def encode(entry: StoredAdapter, key: str, *, namespace: str = DEFAULT_NAME) -> 
             "adapter": metadata.model_dump_json(),
         },
     }
-    checksum = _checksum(_canonical(described), data)
+    checksum = _checksum(described, [data])
     described["__metadata__"]["checksum"] = checksum
     header = json.dumps(described, ensure_ascii=True).encode()
     header += b" " * (-(_LENGTH_BYTES + len(header)) % _ALIGNMENT)
@@ -217,6 +221,15 @@ def read_file(
     return header, data
 
 
+def check_file(file: BinaryIO, size: int, accept: Callable[[Header], None] = _accept) -> Header:
+    """Check a whole file as `read_file` does, but hold little of it at a time; see there."""
+    header = read_header(file, size)
+    accept(header)
+    file.seek(header._start)
+    _compare(header, _blocks(file, size - header._start))
+    return header
+
+
 def check_bytes(data: bytes, accept: Callable[[Header], None] = _accept) -> Header:
     """Check the bytes of a whole file and return its header; see `read_file`."""
     return read_file(BytesIO(data), len(data), accept)[0]
@@ -237,10 +250,8 @@ def check(header: Header, data: bytes) -> None:
         FormatError: The bytes are not what was written.
     """
     if len(data) != header.size:
-        raise FormatError("its length is not the one that its header was checked against")
-    found = _checksum(_canonical(header._described), memoryview(data)[header._start :])
-    if found != header.checksum:
-        raise FormatError("its checksum is wrong")
+        raise FormatError(_OTHER_LENGTH)
+    _compare(header, [memoryview(data)[header._start :]])
 
 
 def _header_text(file: BinaryIO, size: int) -> tuple[bytes, int]:
@@ -312,12 +323,24 @@ def _shapes(header: Mapping[str, Any], n_bytes: int) -> list[tuple[str, tuple[in
     return [(name, shape) for _, _, name, shape in sorted(places)]
 
 
-def _canonical(header: Mapping[str, Any]) -> bytes:
-    return json.dumps(header, sort_keys=True).encode()
+def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Read the next `size` bytes, a block at a time."""
+    while size:
+        block = file.read(min(size, _BLOCK_BYTES))
+        if not block:
+            raise FormatError(_OTHER_LENGTH)
+        size -= len(block)
+        yield block
 
 
-def _checksum(described: bytes, data: memoryview) -> str:
-    digest = hashlib.sha256(described)
+def _compare(header: Header, data: Iterable[bytes | memoryview]) -> None:
+    if _checksum(header._described, data) != header.checksum:
+        raise FormatError("its checksum is wrong")
+
+
+def _checksum(described: Mapping[str, Any], data: Iterable[bytes | memoryview]) -> str:
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     digest.update(b"\0")
-    digest.update(data)
+    for block in data:
+        digest.update(block)
     return digest.hexdigest()

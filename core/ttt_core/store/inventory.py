@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ttt_core.errors import StoreError
 from ttt_core.files import Usage
 from ttt_core.namespace import NAME, Namespace
 from ttt_core.store.folder import FileEntry, StoreFolder, namespace_folders
-from ttt_core.store.format import FormatError, Header, read_file, read_header
+from ttt_core.store.format import FormatError, Header, check_file, read_header
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -26,11 +26,15 @@ class Verdict:
         problem: What is wrong with it; None: it is what was written.
         sealed: Its namespace has a secret that was not given: all bytes are right, but whether
             the key is theirs cannot be told.
+        unreadable: It could not be read to its end, which says nothing about what it holds.
+        inode: Tells the file that was read from one that takes its place later; None: none was.
     """
 
     entry: FileEntry
     problem: str | None = None
     sealed: bool = False
+    unreadable: bool = False
+    inode: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,17 +115,29 @@ class Inventory:
         Raises:
             StoreError: The folder cannot be listed, or others can write to it.
         """
+        self.check(folder=folder)
         part = self._part(folder)
-        with self._reading():
-            part.check()
         namespace = self._namespace_of(part.namespace)
         for entry in self.entries(folder=folder):
             if not entry.damaged:
-                yield Verdict(entry, _problem(part, entry.key, namespace), sealed=namespace is None)
+                yield _read(part, Verdict(entry, sealed=namespace is None), namespace)
+
+    def check(self, *, folder: str | None = None) -> None:
+        """Refuse a store that somebody else can write to.
+
+        Args:
+            folder: See `entries`.
+
+        Raises:
+            StoreError: Others could exchange what is in it.
+        """
+        with self._reading():
+            self._part(folder).check()
 
     def namespaces(self) -> list[str]:
         """Return the digests that name the folders of all namespaces in this store."""
         with self._reading():
+            self._folder.check()
             return namespace_folders(self.path)
 
     def tenant(self, folder: str) -> Tenant:
@@ -162,6 +178,8 @@ class Inventory:
     def _reading(self) -> Iterator[None]:
         try:
             yield
+        except StoreError:  # Says it all already.
+            raise
         except OSError as error:
             raise StoreError(
                 f"cannot read the adapter store {self.path}: {reason(error)}"
@@ -181,22 +199,24 @@ def belongs(namespace: Namespace | None, header: Header) -> None:
     """Refuse what contradicts itself, or is another namespace's; None: that cannot be told."""
     about = header.metadata
     if namespace is not None and about.identity.key(namespace) != about.key:
-        raise FormatError("its key is not the one of what it says it was made of")
+        raise FormatError("it is another namespace's, or its key is not that of what it says it is")
     if (about.report.decision == "adapted") != bool(header.shapes):
         raise FormatError("its weights contradict its report")
 
 
-def _problem(folder: StoreFolder, key: str, namespace: Namespace | None) -> str | None:
-    """Read a file; return what is wrong with it."""
+def _read(folder: StoreFolder, verdict: Verdict, namespace: Namespace | None) -> Verdict:
+    """Read a file to its end; return the verdict, with what is wrong with it."""
+    key = verdict.entry.key
     try:
         with folder.open(key) as opened:
             if opened is not None:  # Or removed meanwhile.
-                read_file(opened.file, opened.size, partial(accept, key, namespace, None))
+                verdict = replace(verdict, inode=opened.inode)
+                check_file(opened.file, opened.size, partial(accept, key, namespace, None))
     except FormatError as error:
-        return str(error)
+        return replace(verdict, problem=str(error))
     except OSError as error:
-        return f"it cannot be read: {reason(error)}"
-    return None
+        return replace(verdict, problem=f"it cannot be read: {reason(error)}", unreadable=True)
+    return verdict
 
 
 def reason(error: OSError) -> str:

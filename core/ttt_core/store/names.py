@@ -1,7 +1,8 @@
 """Names for adapters: a small file for each, in the folder of their namespace.
 
     <store>/v2/<namespace's digest>/names/<digest of the name>.json    {"name": ..., "key": ...}
-    <store>/v2/<namespace's digest>/names/<key>.named                  kept for its names only
+    <store>/v2/<namespace's digest>/names/<key>.named                  kept for its names only:
+                                                                       the checksum of its file
 
 No name becomes a path. It is written down as it is, though, so that names can be listed: whoever
 can read the store can read them. A file that is damaged, or not where its name belongs, is no
@@ -14,6 +15,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +36,8 @@ _LONGEST = 8192
 
 _MOST_BYTES = 64 << 10
 """Of a file: JSON may take six bytes for one."""
+
+_CHECKSUM = re.compile(r"[0-9a-f]{64}")
 
 _PATIENCE = 600.0
 """Seconds after which whoever changes names must have hung; uploading adapters takes minutes."""
@@ -107,19 +111,26 @@ class Names:
         records = ((path, _read(path)) for path in paths)
         return {r.name: r.key for path, r in records if r and self._file(r.name) == path}
 
-    def is_marked(self, key: str) -> bool:
-        """Whether the adapter of `key` is kept for its names only, and goes with the last one."""
-        return self._mark(key).exists()
+    def marked(self, key: str) -> str | None:
+        """Return the checksum of that file of `key` which is kept for its names only.
 
-    def mark(self, key: str) -> None:
-        """Note that the adapter of `key` is kept for its names only.
+        None if there is none. The file may be gone, and another one have its place by now.
+        """
+        text = _read_bytes(self._mark(key), 64)
+        found = _CHECKSUM.fullmatch(text.decode(errors="replace")) if text else None
+        return found and found.group()
+
+    def mark(self, key: str, checksum: str) -> None:
+        """Note that the file of `key` with that checksum is kept for its names only.
 
         Raises:
             StoreError: It cannot be written.
         """
         with self._reporting():
             self._folder.make(self.path)
-            files.create(self._mark(key), b"")
+            # An earlier mark may have outlived its file.
+            with files.replacing(self._mark(key)) as temporary:
+                temporary.write_text(checksum, encoding="ascii")
 
     def unmark(self, key: str) -> None:
         """Note that the adapter of `key` is kept for itself.
@@ -185,10 +196,16 @@ def check_name(name: str) -> None:
 
 def _read(path: Path) -> _Record | None:
     """Read the file of a name; None if it is not there, or none that was written here."""
-    with contextlib.suppress(OSError, ValidationError):
-        with open(os.open(path, OPEN_FLAGS), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return None
-            text = file.read(_MOST_BYTES + 1)
-        return _Record.model_validate_json(text) if len(text) <= _MOST_BYTES else None
+    text = _read_bytes(path, _MOST_BYTES)
+    with contextlib.suppress(ValidationError):
+        return None if text is None else _Record.model_validate_json(text)
+    return None
+
+
+def _read_bytes(path: Path, most: int) -> bytes | None:
+    """Read a regular file; None if it is not there, cannot be read, or is longer than that."""
+    with contextlib.suppress(OSError), open(os.open(path, OPEN_FLAGS), "rb") as file:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            data = file.read(most + 1)
+            return data if len(data) <= most else None
     return None

@@ -9,25 +9,28 @@ then gets what they would get from an empty remote, at once.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import hashlib
 import inspect
 import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
 from ttt_core import files
 from ttt_core.errors import ConfigError
-from ttt_core.store.folder import ENTRY, KEY
+from ttt_core.store.folder import ENTRY, KEY, TEMPORARY
 from ttt_core.store.format import FORMAT_VERSION
 from ttt_core.store.patience import BoundedCalls, Breaker, DownError, may_pass
 
 _LOG = logging.getLogger(__name__)
 _FOLDER = re.compile(r"[0-9a-f]{32}")
+_ABSOLUTE = re.compile(r"\w+://(/|[A-Za-z]:[/\\])")
 _PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(::|://).")
 
 _BACK_OFF, _LONGEST_BACK_OFF = 0.2, 5.0
@@ -36,15 +39,18 @@ _BACK_OFF, _LONGEST_BACK_OFF = 0.2, 5.0
 _NO_CONDITIONS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 """How servers without conditional writes refuse one."""
 
+_WHERE = ("endpoint_url", "account_name", "host", "port")
+"""Options of file systems that say, as the URL does, where the objects are."""
+
 T = TypeVar("T")
 
 
 class RemoteFolder:
     """Objects below an URL. Safe for several threads, and in a forked child.
 
-    Constructing one is free. What the remote does never raises: one warning goes to the log. With
-    `file://`, files are private to their owner, and only the last folder of the URL is made: a
-    share that is not mounted is a remote that is down.
+    Constructing one is free. What the remote does never raises: one warning goes to the log for
+    each time that it is down. With `file://`, files are private to their owner, and only the last
+    folder of the URL is made: a share that is not mounted is a remote that is down.
 
     Args:
         url: What fsspec can write to: `s3://bucket/prefix`, `gs://...`, `file:///folder`.
@@ -71,6 +77,10 @@ class RemoteFolder:
         protocol = _PROTOCOL.match(url)
         if protocol is None:
             raise ConfigError("a remote store is an URL, such as s3://bucket/prefix")
+        if protocol[1] in ("file", "local") and not _ABSOLUTE.match(url):
+            raise ConfigError(
+                "a remote folder is named from its root: file:///folder"
+            )
         if timeout <= 0 or attempts < 1 or retry_after <= 0:
             raise ConfigError("a remote store has timeout > 0, attempts >= 1 and retry_after > 0")
         self.timeout = timeout
@@ -84,6 +94,18 @@ class RemoteFolder:
     def __repr__(self) -> str:
         """Show where it is, but no credentials."""
         return f"{type(self).__name__}({_shown(self._url)!r})"
+
+    @property
+    def digest(self) -> str:
+        """Names the remote, as 32 hexadecimal digits: where it is, but no credentials.
+
+        Passwords and tokens change, and then it is the same remote all the same. User names count:
+        some protocols say with them where it is.
+        """
+        where = [_without_password(self._url)]
+        for options in (self._options, self._options.get("client_kwargs") or {}):
+            where += [f"{name}={options[name]}" for name in _WHERE if options.get(name)]
+        return hashlib.sha256("\n".join(where).encode()).hexdigest()[:32]
 
     @property
     def is_down(self) -> bool:
@@ -167,6 +189,7 @@ class RemoteFolder:
             self._failed(process, breaker, error)
             raise DownError from None
         if breaker.reset():
+            process.is_back(breaker)
             _LOG.info("the remote store %s is back", _shown(self._url))
         return result
 
@@ -181,10 +204,11 @@ class RemoteFolder:
 
     def _failed(self, process: _Process, breaker: Breaker, error: Exception) -> None:
         # One may be allowed to read but not to write; what is no refusal concerns both.
-        for each in process.breakers if may_pass(error) else (breaker,):
+        concerned = process.breakers if may_pass(error) else (breaker,)
+        for each in concerned:
             each.trip(self.retry_after)
         process.place = None  # What is broken may be our side of the connection.
-        if process.tell_once():
+        if process.is_news(breaker, concerned):
             _LOG.warning(
                 "cannot %s the remote store %s; going on with the local one: %s",
                 "write to" if breaker is process.writing else "read from",
@@ -217,17 +241,25 @@ class _Process:
     reading: Breaker = field(default_factory=Breaker)
     writing: Breaker = field(default_factory=Breaker)
     place: _Place | None = None
-    told: bool = False
+    told: set[Breaker] = field(default_factory=set)
     bounded: BoundedCalls = field(default_factory=BoundedCalls)
 
     @property
     def breakers(self) -> tuple[Breaker, Breaker]:
         return self.reading, self.writing
 
-    def tell_once(self) -> bool:
+    def is_news(self, breaker: Breaker, concerned: Iterable[Breaker]) -> bool:
+        """Return whether nothing was told of `breaker` since it was closed; note it for all."""
         with self.lock:
-            told, self.told = self.told, True
-        return not told
+            is_news = breaker not in self.told
+            if is_news:
+                self.told.update(concerned)
+        return is_news
+
+    def is_back(self, breaker: Breaker) -> None:
+        """Let the next failure be told of. The other one may still be refused: it stays told."""
+        with self.lock:
+            self.told.discard(breaker)
 
 
 def _object_name(folder: str, key: str) -> str:
@@ -347,12 +379,15 @@ def _is_local(place: _Place) -> bool:
 def _local_file(place: _Place, name: str) -> Path:
     """Return the path of an object in a folder of this machine, with the folders it needs.
 
-    fsspec would write in place, where a reader could see half of it.
+    fsspec would write in place, where a reader could see half of it. What killed writers left
+    beside it goes: nobody else looks after that folder.
     """
     root, path = Path(place.root), Path(place.root, name)
     if not root.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     files.make_private(root, path.parents[2], path.parents[1], path.parent)
+    with contextlib.suppress(OSError):
+        files.sweep(path.parent, pattern=f"*{TEMPORARY}")
     return path
 
 
@@ -374,3 +409,8 @@ def _described(error: Exception) -> str:
 def _shown(url: str) -> str:
     """Return an URL without user names, passwords and tokens."""
     return re.sub(r"(?<=://).*@", "***@", url).partition("?")[0]
+
+
+def _without_password(url: str) -> str:
+    """Return an URL without its password and query, to tell it from others; not to be shown."""
+    return re.sub(r"(://[^/:@]*):[^/]*@", r"\1@", url).partition("?")[0].rstrip("/")

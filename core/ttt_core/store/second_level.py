@@ -28,6 +28,10 @@ _ABANDONED = 3600.0
 """Seconds after which whoever marked an entry must have published it, or be dead."""
 
 
+def _ignore(key: str) -> None:
+    pass
+
+
 class SecondLevel:
     """What a store asks when its folder lacks an entry, and tells of new ones.
 
@@ -36,7 +40,8 @@ class SecondLevel:
 
     Args:
         remote: Where to upload to.
-        outbox: Remembers what to upload; shared by all processes that use the folder.
+        outbox: Remembers what to upload to this remote; shared by all processes that use the
+            folder and have the same remote.
         mode: `write-through` uploads while `publish` waits, `write-behind` after it returned.
         read: Returns all bytes of a local entry, given folder and key, if they are what was
             written; None if there is none, or a damaged one.
@@ -60,7 +65,8 @@ class SecondLevel:
         self._mode = mode
         self._read = read
         self._damaged: set[tuple[str, str]] = set()
-        self._told = False
+        self._unmarked: set[tuple[str, str]] = set()
+        self._told = self._told_of_outbox = False
         self._processes: dict[int, _Background] = {}
 
     def fetch(
@@ -92,17 +98,42 @@ class SecondLevel:
             return None
         return data
 
+    def prepare(self) -> None:
+        """Make sure that entries can be marked for upload, before work is spent on one.
+
+        Raises:
+            StoreError: They cannot.
+        """
+        try:
+            self._outbox.prepare()
+        except OSError as error:
+            raise StoreError(f"cannot write to {self._outbox.path}: {_reason(error)}") from error
+
     def announce(self, folder: str, key: str) -> None:
         """Mark an entry for upload. Do this before publishing it locally: a crash may follow.
 
-        Raises:
-            StoreError: The mark cannot be written.
+        If that fails, what was learned is not lost for it: it is uploaded by this process, or not
+        at all, and the log says so once.
         """
+        entry = (folder, key)
         try:
-            self._outbox.add(folder, key, replaces=(folder, key) in self._damaged)
+            self._outbox.add(folder, key, replaces=entry in self._damaged)
+            self._unmarked.discard(entry)
         except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise StoreError(f"cannot write to {self._outbox.path}: {reason}") from error
+            self._unmarked.add(entry)
+            if not self._told_of_outbox:
+                self._told_of_outbox = True
+                _LOG.warning(
+                    "cannot write to %s: %s; what the remote store does not take while this "
+                    "process runs, it will not get",
+                    self._outbox.path,
+                    _reason(error),
+                )
+
+    def withdraw(self, folder: str, key: str) -> None:
+        """Take back that an entry was announced: it is not there, and will not be."""
+        self._unmarked.discard((folder, key))
+        self._outbox.discard(folder, key)
 
     def publish(self, folder: str, key: str) -> None:
         """Upload an entry that is now there locally: at once, or behind the scenes.
@@ -110,20 +141,21 @@ class SecondLevel:
         Raises:
             ConfigError: See `RemoteFolder`.
         """
+        if (folder, key) not in self._outbox:
+            self.announce(folder, key)  # Another writer failed, and took its mark back: the same.
         if self._mode == "write-behind" or not self._upload(folder, key):
             self._background.wake(self._upload_pending, self._remote.retry_after)
         else:
             self.resume()
 
-    def is_pending(self, folder: str, key: str) -> bool:
-        """Whether the remote has not got an entry yet, so that it must not go from the folder."""
-        return (folder, key) in self._outbox
-
-    def drain(self, *, timeout: float | None = None) -> int:
+    def drain(
+        self, *, timeout: float | None = None, on_upload: Callable[[str], None] = _ignore
+    ) -> int:
         """Upload what is marked, by whomever, even if the remote was down just now.
 
         Args:
             timeout: Seconds after which no further upload is begun.
+            on_upload: Called with the key of each entry that the remote has now.
 
         Returns:
             How many entries the remote still lacks.
@@ -133,30 +165,38 @@ class SecondLevel:
         """
         until = math.inf if timeout is None else time.monotonic() + timeout
         self._remote.try_again()
-        return self._upload_pending(lambda: time.monotonic() < until)
+        return self._upload_pending(lambda: time.monotonic() < until, on_upload)
 
     def resume(self) -> None:
-        """Upload behind the scenes what other processes left; only a process's first call does."""
+        """Upload behind the scenes what other processes left.
+
+        Only a process's first call does, and the first one after `close`.
+        """
         if self._background.is_first() and self._outbox.pending():
             self._background.wake(self._upload_pending, self._remote.retry_after)
 
     def close(self, timeout: float = 10.0) -> None:
-        """Give uploads behind the scenes `timeout` seconds; what is left goes the next time."""
+        """Give uploads behind the scenes `timeout` seconds; what is left goes the next time.
+
+        That may be in this process: whoever goes on to use it begins anew.
+        """
         self._background.close(timeout)
 
-    def _upload_pending(self, may_go_on: Callable[[], bool]) -> int:
+    def _upload_pending(
+        self, may_go_on: Callable[[], bool], on_upload: Callable[[str], None] = _ignore
+    ) -> int:
         """Upload what is marked, as long as that is allowed; return how many are left."""
-        pending = self._outbox.pending()
+        pending = list(self._unmarked.union(self._outbox.pending()))
         # In any order: several processes should not do the same work, nor should an entry that
         # the remote never takes keep it from getting all others.
         random.shuffle(pending)
         left = 0
         for entry in pending:
-            if self._remote.is_down or not may_go_on() or not self._upload(*entry):
+            if self._remote.is_down or not may_go_on() or not self._upload(*entry, on_upload):
                 left += 1
         return left
 
-    def _upload(self, folder: str, key: str) -> bool:
+    def _upload(self, folder: str, key: str, on_upload: Callable[[str], None] = _ignore) -> bool:
         """Upload one entry; return whether nothing is left to be done for it."""
         try:
             data = self._read(folder, key)
@@ -166,12 +206,16 @@ class SecondLevel:
             # Gone, or not yet there: the one who marked it may be just about to publish it.
             self._outbox.discard(folder, key, older_than=_ABANDONED)
             return True
-        heals = self._outbox.replaces(folder, key)
+        entry = (folder, key)
+        heals = self._outbox.replaces(folder, key) or (
+            entry in self._unmarked and entry in self._damaged
+        )
         write = self._remote.replace if heals else self._remote.put
         if not write(folder, key, data):
             return False
-        self._damaged.discard((folder, key))
-        self._outbox.discard(folder, key)
+        self._damaged.discard(entry)
+        self.withdraw(folder, key)
+        on_upload(key)
         return True
 
     @property
@@ -219,6 +263,8 @@ class _Background:
             self.changed.notify_all()
         if thread is not None:
             thread.join(timeout)
+        with self.changed:
+            self.used = False
 
     def _work(self, upload: Callable[[Callable[[], bool]], int], pause: float) -> None:
         try:
@@ -245,3 +291,7 @@ class _Background:
         with self.changed:
             self.changed.wait_for(lambda: self.wanted or self.until < math.inf, pause)
             self.wanted = self.wanted or self.until == math.inf
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__

@@ -10,8 +10,9 @@ from io import BytesIO
 from ttt_core.errors import StoreError
 from ttt_core.namespace import NamespaceLike
 from ttt_core.store.adapter_store import AdapterStore
-from ttt_core.store.folder import KEY
-from ttt_core.store.format import FormatError, read_header
+from ttt_core.store.folder import KEY, StoreFolder
+from ttt_core.store.format import FormatError, Header, read_header
+from ttt_core.store.inventory import reason
 from ttt_core.store.names import Names, check_name
 
 
@@ -26,7 +27,8 @@ class StoreView:
     - Putting an adapter under a name that had another one, or removing a name, removes the adapter
       that has no name any more, unless it was trained here or put under its own key.
     - Removing an adapter's own key removes it, and all names for it.
-    - What the store evicts is gone for this view.
+    - What the store evicts is gone for this view. What is trained anew is no longer kept for its
+      names only.
 
     Args:
         store: A store, a folder, or None for the default folder.
@@ -87,14 +89,22 @@ class StoreView:
             self._remove(keys, named)
 
     def clear(self) -> None:
-        """Remove all adapters, and all names.
+        """Remove all adapters and names, and what killed writers left of either.
 
         Raises:
             StoreError: The store cannot be written to.
         """
-        if self._stored() or self._names.all():
-            with self._names.changing():
-                self._remove(self._stored(), set(self._names.all()))
+        folder = StoreFolder(self.store.path, self.store.namespace.folder)
+        if not folder.path.is_dir():  # Then nothing is written, not even a lock.
+            return
+        with self._names.changing():
+            self._remove(self._stored(), set(self._names.all()))
+            try:
+                folder.sweep(older_than=0.0)
+            except OSError as error:
+                raise StoreError(
+                    f"cannot write to the adapter store {self.store.path}: {reason(error)}"
+                ) from error
 
     def list_keys(self) -> Iterator[str]:
         """List the names of all adapters, and the keys of those that are kept for themselves.
@@ -105,23 +115,24 @@ class StoreView:
         names, stored = self._names.all(), self._stored()
         yield from (name for name, key in names.items() if key in stored)
         unnamed = stored - set(names.values())
-        yield from (key for key in stored if key in unnamed or not self._names.is_marked(key))
+        yield from (key for key in stored if key in unnamed or not self._is_marked(key))
 
     def _put(self, name: str, data: bytes) -> set[str]:
         """Put one adapter; return the key, if any, that `name` stood for before."""
-        key, is_key = _claimed_key(data), KEY.fullmatch(name) is not None
+        claim, is_key = _claim(data), KEY.fullmatch(name) is not None
         if not is_key:
             check_name(name)
-        elif key not in (None, name):
+        elif claim is not None and claim.metadata.key != name:
             raise StoreError("these bytes are an adapter's, but not the one of that key")
         # Reading sets a damaged file aside, in whose place nothing could be written.
-        is_new = key is None or self.store.read_bytes(key) is None
+        is_new = claim is not None and self.store.read_bytes(claim.metadata.key) is None
         key = self.store.write_bytes(data)  # Refuses all that is not right.
         if is_key:
             self._names.unmark(key)
             return set()
-        if is_new:
-            self._names.mark(key)
+        # Somebody may have trained it meanwhile: then that one was written, and is no name's.
+        if is_new and claim is not None and self._checksum(key) == claim.checksum:
+            self._names.mark(key, claim.checksum)
         before = self._names.get(name)
         self._names.set(name, key)
         return set() if before is None or before == key else {before}
@@ -137,14 +148,31 @@ class StoreView:
 
     def _release(self, keys: Iterable[str]) -> None:
         """Remove those adapters that were kept for their names and have none any more."""
-        marked = {key for key in keys if self._names.is_marked(key)}
+        marked = {key for key in keys if self._names.marked(key) is not None}
         if marked:
             for key in marked - set(self._names.all().values()):
-                self._drop(key)
+                if self._is_marked(key):
+                    self.store.remove(key)
+                self._names.unmark(key)
 
     def _drop(self, key: str) -> None:
         self.store.remove(key)
         self._names.unmark(key)
+
+    def _is_marked(self, key: str) -> bool:
+        """Whether the adapter of `key` is kept for its names only, and goes with the last one.
+
+        A mark outlives its adapter, which others evict and remove. What was trained since then
+        has another checksum, since that covers when and how long it was trained.
+        """
+        checksum = self._names.marked(key)
+        return checksum is not None and checksum == self._checksum(key)
+
+    def _checksum(self, key: str) -> str | None:
+        with contextlib.suppress(StoreError):  # What cannot be read is not removed.
+            header = self.store.header(key)
+            return header.checksum if header else None
+        return None
 
     def _resolve(self, name: str) -> str | None:
         return name if KEY.fullmatch(name) else self._names.get(name)
@@ -153,9 +181,9 @@ class StoreView:
         return {entry.key for entry in self.store.entries() if not entry.damaged}
 
 
-def _claimed_key(data: bytes) -> str | None:
-    """Read under which key an adapter says that it belongs; None if it says nothing possible."""
+def _claim(data: bytes) -> Header | None:
+    """Read what an adapter says that it is; None if it has no key that can be one."""
     with contextlib.suppress(FormatError):
-        key = read_header(BytesIO(data), len(data)).metadata.key
-        return key if KEY.fullmatch(key) else None
+        header = read_header(BytesIO(data), len(data))
+        return header if KEY.fullmatch(header.metadata.key) else None
     return None

@@ -20,6 +20,7 @@ from ttt_core.cli.store.prune import prune
 from ttt_core.cli.store.rm import rm
 from ttt_core.cli.store.show import show
 from ttt_core.cli.store.summary import summary
+from ttt_core.cli.store.upload import upload
 from ttt_core.cli.store.verify import verify
 
 app = typer.Typer(help="Show what is kept of documents, and look after it.")
@@ -32,4 +33,5 @@ app.command("prune")(prune)
 app.command("verify")(verify)
 app.command("export")(export)
 app.command("import")(import_)
+app.command("upload")(upload)
 app.command("path")(path)

@@ -25,6 +25,7 @@ from ttt_core.cli.store.entries import (
     tenant_name,
     tenants,
 )
+from ttt_core.errors import StoreError
 from ttt_core.sandbox import bundled_model_path
 from ttt_core.store import AdapterStore
 from ttt_core.store.folder import FileEntry
@@ -64,7 +65,8 @@ class _Row:
     tenant: Tenant
     entry: FileEntry
     about: Metadata | None
-    """None: damaged."""
+    """None: damaged, or unreadable."""
+    unreadable: bool = False
 
 
 def _list(store: AdapterStore, *, everywhere: bool) -> list[tuple[Tenant, FileEntry]]:
@@ -72,13 +74,22 @@ def _list(store: AdapterStore, *, everywhere: bool) -> list[tuple[Tenant, FileEn
     found = [
         (tenant, entry)
         for tenant in tenants(store, everywhere=everywhere)
-        for entry in store.entries(folder=tenant.folder)
+        for entry in _entries(store, tenant)
     ]
     return sorted(found, key=lambda pair: -pair[1].used)
 
 
+def _entries(store: AdapterStore, tenant: Tenant) -> list[FileEntry]:
+    # What is wrong with the folder is an error, and not one of each file.
+    store.check(folder=tenant.folder)
+    return store.entries(folder=tenant.folder)
+
+
 def _look(store: AdapterStore, tenant: Tenant, entry: FileEntry) -> _Row:
-    header = None if entry.damaged else store.header(entry.key, folder=tenant.folder)
+    try:
+        header = None if entry.damaged else store.header(entry.key, folder=tenant.folder)
+    except StoreError:
+        return _Row(tenant, entry, None, unreadable=True)
     return _Row(tenant, entry, header.metadata if header else None)
 
 
@@ -118,12 +129,16 @@ def _cells(row: _Row, now: float, *, everywhere: bool) -> list[str]:
         entry.key[:SHORT],
         *([tenant_name(row.tenant)] if everywhere else []),
         f"{about.report.document_tokens:,}" if about else "",
-        _DECISIONS[about.report.decision] if about else "damaged",
+        _DECISIONS[about.report.decision] if about else _failure(row),
         _short_model(about.base_model) if about else "",
         format_size(entry.bytes),
         format_age(now - about.created.timestamp()) if about else "",
         format_age(now - entry.used),
     ]
+
+
+def _failure(row: _Row) -> str:
+    return "unreadable" if row.unreadable else "damaged"
 
 
 def _short_model(name: str) -> str:

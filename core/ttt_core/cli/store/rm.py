@@ -42,7 +42,8 @@ def rm(
 ) -> None:
     """Remove adapters from the folder, in use or not, with the names that were given to them.
 
-    A remote store keeps its copies. Keys and values (--keep-kv) go with --all only: nothing says
+    A remote store keeps its copies, and what other versions of this package keep stays: ttt store
+    names it. Keys and values (--keep-kv) go with --all only: nothing says
     which of them belong to which adapter.
 
     Whoever has an adapter loaded goes on with it. The next question about its document
@@ -61,6 +62,7 @@ def rm(
         view, kept = StoreView(opened), Usage(0, 0)
         if all_:
             view.clear()
+            opened.forget_uploads()
             kept = _clear_kept(opened)
         else:
             view.remove([entry.key for entry in chosen])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -81,6 +82,11 @@ class _Found:
         """What was set aside, of all namespaces."""
         return [entry for entries in self.folders.values() for entry in entries if entry.damaged]
 
+    @property
+    def other_versions(self) -> list[Path]:
+        """What no command here removes; keys and values say what documents say, in any version."""
+        return [*other_versions(self.store.path), *self.kv.other_versions()]
+
 
 def _look(store: AdapterStore, config: RuntimeConfig) -> _Found:
     folders = {folder: store.entries(folder=folder) for folder in store.namespaces()}
@@ -108,7 +114,7 @@ def _facts(found: _Found) -> Iterator[tuple[str, str]]:
         yield "damaged", f"{amount(found.damaged)}, set aside (ttt store rm --damaged)"
     if waiting := store.pending_uploads():
         yield "to upload", f"{waiting:,}, which a remote has not got yet"
-    for folder in other_versions(store.path):
+    for folder in found.other_versions:
         yield "other versions", f"{folder}, which this version does not use"
     documents = "document" if kept.files == 1 else "documents"
     yield "keys and values", f"of {kept.files:,} {documents}, {format_size(kept.bytes)}"
@@ -154,7 +160,7 @@ def _as_json(found: _Found) -> dict[str, Any]:
             for folder, entries in found.folders.items()
         ],
         "pending_uploads": store.pending_uploads(),
-        "other_versions": [str(folder) for folder in other_versions(store.path)],
+        "other_versions": [str(folder) for folder in found.other_versions],
         "kv": {"path": str(found.kv.path), "files": kept.files, "bytes": kept.bytes},
         "limits": {
             "max_store_bytes": store.limits.max_bytes,

@@ -31,7 +31,7 @@ def verify(
         typer.Option(
             "--set-aside",
             help="Rename bad files to *.damaged, so that they are made again and can still be "
-            "looked at.",
+            "looked at; those that cannot be read stay.",
         ),
     ] = False,
     store: Store = None,
@@ -44,12 +44,11 @@ def verify(
     """
     with reported(as_json=as_json):
         opened = Place(store, namespace).open()
-        found = _verify(opened, tenants(opened, everywhere=all_namespaces))
-        moved = _set_aside(opened, found.bad) if set_aside else 0
+        found = _verify(opened, tenants(opened, everywhere=all_namespaces), set_aside=set_aside)
         if as_json:
-            console.write_json(_as_json(found, moved))
+            console.write_json(_as_json(found))
         else:
-            _print(found, moved, everywhere=all_namespaces)
+            _print(found, everywhere=all_namespaces)
         if found.bad:
             raise typer.Exit(1)
 
@@ -58,9 +57,10 @@ def verify(
 class _Found:
     files: list[Verdict] = field(default_factory=list)
     bad: list[tuple[Tenant, Verdict]] = field(default_factory=list)
+    moved: int = 0
 
 
-def _verify(store: AdapterStore, owners: Sequence[Tenant]) -> _Found:
+def _verify(store: AdapterStore, owners: Sequence[Tenant], *, set_aside: bool) -> _Found:
     found = _Found()
     listed = [entry for owner in owners for entry in store.entries(folder=owner.folder)]
     total = sum(not entry.damaged for entry in listed)
@@ -70,15 +70,19 @@ def _verify(store: AdapterStore, owners: Sequence[Tenant]) -> _Found:
                 found.files.append(verdict)
                 if verdict.problem:
                     found.bad.append((owner, verdict))
+                    # At once, and only what was read: the next moment may bring a good one.
+                    found.moved += set_aside and _set_aside(store, owner, verdict)
                 bars.advance("verifying", len(found.files), max(total, len(found.files)))
     return found
 
 
-def _set_aside(store: AdapterStore, bad: Sequence[tuple[Tenant, Verdict]]) -> int:
-    return sum(store.set_aside(verdict.entry.key, folder=owner.folder) for owner, verdict in bad)
+def _set_aside(store: AdapterStore, owner: Tenant, verdict: Verdict) -> bool:
+    if verdict.unreadable:  # What it holds may be right.
+        return False
+    return store.set_aside(verdict.entry.key, folder=owner.folder, inode=verdict.inode)
 
 
-def _print(found: _Found, moved: int, *, everywhere: bool) -> None:
+def _print(found: _Found, *, everywhere: bool) -> None:
     for owner, verdict in found.bad:
         where = f" of {tenant_name(owner)}" if everywhere else ""
         console.show(Text(f"{verdict.entry.key}{where}: {console.plain(verdict.problem or '')}"))
@@ -86,11 +90,11 @@ def _print(found: _Found, moved: int, *, everywhere: bool) -> None:
     sealed = sum(verdict.sealed for verdict in found.files)
     parts = [f"{files} read", f"{len(found.bad):,} bad" if found.bad else "all as written"]
     parts += [f"{sealed:,} sealed, their keys not compared"] if sealed else []
-    parts += [f"{moved:,} set aside as *.damaged"] if moved else []
+    parts += [f"{found.moved:,} set aside as *.damaged"] if found.moved else []
     console.show(Text("; ".join(parts)))
 
 
-def _as_json(found: _Found, moved: int) -> dict[str, Any]:
+def _as_json(found: _Found) -> dict[str, Any]:
     return {
         "files": len(found.files),
         "bytes": sum(verdict.entry.bytes for verdict in found.files),
@@ -100,8 +104,9 @@ def _as_json(found: _Found, moved: int) -> dict[str, Any]:
                 **file_json(verdict.entry),
                 "namespace": tenant_json(owner),
                 "problem": verdict.problem,
+                "unreadable": verdict.unreadable,
             }
             for owner, verdict in found.bad
         ],
-        "set_aside": moved,
+        "set_aside": found.moved,
     }

@@ -78,9 +78,7 @@ class RemoteFolder:
         if protocol is None:
             raise ConfigError("a remote store is an URL, such as s3://bucket/prefix")
         if protocol[1] in ("file", "local") and not _ABSOLUTE.match(url):
-            raise ConfigError(
-                "a remote folder is named from its root: file:///folder"
-            )
+            raise ConfigError("a remote folder is named from its root: file:///folder")
         if timeout <= 0 or attempts < 1 or retry_after <= 0:
             raise ConfigError("a remote store has timeout > 0, attempts >= 1 and retry_after > 0")
         self.timeout = timeout

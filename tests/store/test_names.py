@@ -386,8 +386,8 @@ def test_limits_evict_what_is_named_too(root: Path) -> None:
         ("foo", A_DATA[:-1], "no adapter of this store"),
         ("foo", A_DATA[:-1] + b"\x01", "checksum"),
         (A, A_DATA[:-1] + b"\x01", "checksum"),
-        ("foo", adapter(0, Namespace("other"))[1], "its key is not the one"),
-        ("foo", adapter(0, SEALED)[1], "its key is not the one"),
+        ("foo", adapter(0, Namespace("other"))[1], "its key is not that of"),
+        ("foo", adapter(0, SEALED)[1], "its key is not that of"),
         (B, A_DATA, "not the one of that key"),
     ],
 )

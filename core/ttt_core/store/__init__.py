@@ -2,6 +2,7 @@
 
 adapter_store.py   AdapterStore: found, written once, limited, adapted to by one at a time
 inventory.py       what is there: listed, described, verified
+upkeep.py          what goes, what is set aside, what a remote still has to get
 format.py          one adapter as one file, and what is believed of a file
 folder.py          one namespace's files on the local disk
 eviction.py        limits: who has to go

@@ -8,7 +8,6 @@ a caller's string, no document text.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import math
 import os
@@ -21,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from ttt_core.errors import ConfigError, StoreError
 from ttt_core.locks import Pin, pin
 from ttt_core.namespace import Namespace, NamespaceLike
-from ttt_core.store.eviction import Limits, Pruned, prune
-from ttt_core.store.folder import ENTRY, FileEntry, OpenFile, StoreFolder
+from ttt_core.store.eviction import Limits, prune
+from ttt_core.store.folder import ENTRY, OpenFile, StoreFolder
 from ttt_core.store.format import (
     MAX_BYTES,
     MAX_HEADER_BYTES,
@@ -34,8 +33,8 @@ from ttt_core.store.format import (
     read_file,
     read_weights,
 )
-from ttt_core.store.inventory import Inventory, Shapes, accept, belongs, reason
-from ttt_core.store.outbox import Outboxes
+from ttt_core.store.inventory import Shapes, accept, belongs
+from ttt_core.store.upkeep import Upkeep, outboxes
 
 if TYPE_CHECKING:
     from ttt_core.store.peft_export import ExportReport
@@ -63,7 +62,7 @@ def default_store_path() -> Path:
     return user_cache_path("context-ttt", appauthor=False) / "adapters"
 
 
-class AdapterStore(Inventory):
+class AdapterStore(Upkeep):
     """A folder of adapters. Safe for several threads and processes: entries are never changed.
 
     Constructing one is free; the folder is made when something is first written. Copies are the
@@ -97,9 +96,10 @@ class AdapterStore(Inventory):
         remote_options: Mapping[str, Any] | None = None,
     ) -> None:
         # Absolute: this process may change its directory, and so may those it is pickled for.
-        super().__init__(_settled(path), Namespace.of(namespace))
+        folder = _settled(path)
+        level = _second_level(folder, remote, remote_mode, remote_options)
+        super().__init__(folder, Namespace.of(namespace), level)
         self.limits = _checked_limits(max_bytes, max_age)
-        self._remote = self._second_level(remote, remote_mode, remote_options)
         self._remote_arguments = (remote, remote_mode, bool(remote_options))
 
     _unlisted = 0
@@ -116,9 +116,8 @@ class AdapterStore(Inventory):
         They share the remote; `close` waits for its uploads only where it was made.
         """
         other = AdapterStore.__new__(AdapterStore)
-        Inventory.__init__(other, self.path, Namespace.of(namespace))
-        other.limits, other._remote = self.limits, self._remote
-        other._remote_arguments = self._remote_arguments
+        Upkeep.__init__(other, self.path, Namespace.of(namespace), self._remote)
+        other.limits, other._remote_arguments = self.limits, self._remote_arguments
         other._closes_remote = False
         return other
 
@@ -195,66 +194,6 @@ class AdapterStore(Inventory):
     def pin(self, key: str) -> Pin | None:
         """Keep the entry from being evicted, by any process, while the returned object lives."""
         return pin(self._folder.file(key))
-
-    def remove(self, key: str) -> bool:
-        """Remove an entry from the folder, in use or not; return whether it was there.
-
-        A remote that has it keeps it; one that has not got it yet does not get it any more.
-
-        Raises:
-            StoreError: It cannot be removed.
-        """
-        with self._writing():
-            removed = self._folder.remove(key)
-        self._outboxes.discard(self._folder.namespace, key)
-        return removed
-
-    def remove_damaged(self, *, dry_run: bool = False) -> list[FileEntry]:
-        """Remove the files that were set aside; return those that went, or would go.
-
-        Raises:
-            StoreError: The folder cannot be listed or written to.
-        """
-        found = [entry for entry in self.entries() if entry.damaged]
-        if dry_run or not found:
-            return found
-        with self._writing(), self._folder.maintenance() as mine:
-            if not mine:
-                raise TimeoutError(errno.ETIMEDOUT, "another process keeps the store locked")
-            return [entry for entry in found if self._folder.remove_unused(entry)]
-
-    def set_aside(
-        self, key: str, *, folder: str | None = None, inode: tuple[int, int] | None = None
-    ) -> bool:
-        """Rename the entry to `*.damaged`, so that it is made again and can still be looked at.
-
-        Args:
-            key: Its key.
-            folder: See `entries`.
-            inode: What was found damaged; another file that took its place since then stays.
-        """
-        return self._part(folder).set_aside(key, inode)
-
-    def prune(
-        self,
-        *,
-        max_bytes: int | None = None,
-        max_age: float | None = None,
-        dry_run: bool = False,
-    ) -> Pruned:
-        """Remove what is over the limits given, and what killed processes left; see `eviction`.
-
-        Raises:
-            StoreError: The folder cannot be listed or written to.
-        """
-        with self._writing():
-            return prune(
-                self._folder,
-                Limits(max_bytes, max_age),
-                is_needed=self._is_pending,
-                dry_run=dry_run,
-                timeout=30.0,
-            )
 
     def export(
         self,
@@ -336,56 +275,6 @@ class AdapterStore(Inventory):
             raise StoreError(f"these bytes are no adapter of this store: {error}") from None
         self._create(header.metadata.key, data)
         return header.metadata.key
-
-    def announce_all(self) -> int:
-        """Mark all of this namespace for upload, also what was there before the remote was.
-
-        Returns:
-            How many entries; `drain` uploads those that the remote lacks.
-
-        Raises:
-            StoreError: The folder cannot be listed.
-        """
-        if self._remote is None:
-            return 0
-        whole = [entry.key for entry in self.entries() if not entry.damaged]
-        for key in whole:
-            self._remote.announce(self._folder.namespace, key)
-        return len(whole)
-
-    def drain(
-        self, *, timeout: float | None = None, on_upload: Callable[[str], None] | None = None
-    ) -> int:
-        """Upload what this store's remote has not got yet, of all namespaces.
-
-        What waits for another remote is left to those who use that one.
-
-        Args:
-            timeout: Seconds after which no further upload is begun.
-            on_upload: Called with the key of each entry that the remote has now.
-
-        Returns:
-            How many entries it still lacks.
-        """
-        if self._remote is None:
-            return 0
-        return self._remote.drain(timeout=timeout, on_upload=on_upload or (lambda key: None))
-
-    def pending_uploads(self) -> int:
-        """Number of uploads, of all namespaces and to any remote, that have not been done yet."""
-        return len(self._outboxes.pending())
-
-    def forget_uploads(self) -> int:
-        """Give up what this namespace has to upload, to any remote; return how much that was.
-
-        For when a remote is not used any more, or refuses something for good: until it has an
-        entry, that is not evicted. The entries stay, and go by the limits from now on.
-
-        Raises:
-            StoreError: The folder cannot be listed or written to.
-        """
-        with self._writing():
-            return self._outboxes.forget(self._folder.namespace)
 
     def close(self) -> None:
         """Wait, but not for long, for uploads behind the scenes; those left over go next time.
@@ -524,54 +413,39 @@ class AdapterStore(Inventory):
         self._keep_limits(key, len(data))
         return True
 
-    def _is_pending(self, key: str) -> bool:
-        # Whoever marked it for upload relies on it, be there a remote here or not.
-        return (self._folder.namespace, key) in self._outboxes
-
-    @property
-    def _outboxes(self) -> Outboxes:
-        return Outboxes(self.path / "outbox")
-
     def _touch(self, key: str, opened: OpenFile) -> None:
         if abs(time.time() - opened.used) > _TOUCH:
             with contextlib.suppress(OSError):  # A folder that can only be read still serves.
                 os.utime(self._folder.file(key))
 
-    def _second_level(
-        self, remote: str | RemoteFolder | None, mode: Mode, options: Mapping[str, Any] | None
-    ) -> SecondLevel | None:
-        if remote is None:
-            return None
-        from ttt_core.store.remote import RemoteFolder
-        from ttt_core.store.second_level import SecondLevel
 
-        if isinstance(remote, str):
-            remote = RemoteFolder(remote, storage_options=options)
-        elif not isinstance(remote, RemoteFolder):
-            raise ConfigError("a remote store is an URL, such as s3://bucket/prefix")
-        outbox = self._outboxes.of(remote.digest)
-        return SecondLevel(remote, outbox, mode=mode, read=self._read_any)
-
-    def _read_any(self, folder: str, key: str) -> bytes | None:
-        """Read a file of any namespace, for upload; only bytes that pass their own checksum."""
-        with StoreFolder(self.path, folder).open(key) as opened:
-            if opened is None:
-                return None
-            with contextlib.suppress(FormatError):
-                return read_file(opened.file, opened.size)[1]
+def _second_level(
+    path: Path,
+    remote: str | RemoteFolder | None,
+    mode: Mode,
+    options: Mapping[str, Any] | None,
+) -> SecondLevel | None:
+    if remote is None:
         return None
+    from ttt_core.store.remote import RemoteFolder
+    from ttt_core.store.second_level import SecondLevel
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except StoreError:  # Says it all already.
-            raise
-        except OSError as error:
-            raise StoreError(
-                f"cannot write to the adapter store {self.path}: {reason(error)}; "
-                f"set TTT_HOME, or pass another store path"
-            ) from error
+    if isinstance(remote, str):
+        remote = RemoteFolder(remote, storage_options=options)
+    elif not isinstance(remote, RemoteFolder):
+        raise ConfigError("a remote store is an URL, such as s3://bucket/prefix")
+    outbox = outboxes(path).of(remote.digest)
+    return SecondLevel(remote, outbox, mode=mode, read=partial(_read_any, path))
+
+
+def _read_any(path: Path, folder: str, key: str) -> bytes | None:
+    """Read a file of any namespace, for upload; only bytes that pass their own checksum."""
+    with StoreFolder(path, folder).open(key) as opened:
+        if opened is None:
+            return None
+        with contextlib.suppress(FormatError):
+            return read_file(opened.file, opened.size)[1]
+    return None
 
 
 def _settled(path: str | os.PathLike[str] | None) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -479,23 +479,20 @@ class TTTEngine:
             read_from.append(source)
             return prefix
 
-        def train() -> tuple[Learned, Source]:
-            learned = learner.learn(key, encoded.prompt, read(), config, on_progress)
-            return learned, "trained"
-
-        with ExitStack() as stack:
-            timeout = self._host.config.adaptation_timeout
-            flight = self._host.single_flight(key, waiting(on_progress, timeout), timeout=timeout)
-            patient = stack.enter_context(flight)
-            stack.enter_context(clock("adaptation"))
-            known = learner.find(key, config)
-            if known is None:
-                stack.enter_context(learner.alone(key, on_progress, patient=patient))
+        def train(*, patient: bool) -> tuple[Learned, Source]:
+            with learner.alone(key, on_progress, patient=patient):
                 # Again, since another process may just have learned it.
-                known = learner.find(key, config) or train()
+                return learner.find(key, config) or (
+                    learner.learn(key, encoded.prompt, read(), config, on_progress),
+                    "trained",
+                )
+
+        timeout = self._host.config.adaptation_timeout
+        flight = self._host.single_flight(key, waiting(on_progress, timeout), timeout=timeout)
+        with flight as patient, clock("adaptation"):
+            learned, source = learner.find(key, config) or train(patient=patient)
             if eager and not read_from:
                 read()
-        learned, source = known
         prefix_source = read_from[0] if read_from else None
         nothing_done = (source, prefix_source) == ("memory", "device")
         return learned, _Origin(source, prefix_source, {} if nothing_done else clock.seconds)

@@ -157,7 +157,7 @@ def test_secrets_are_not_left_or_gained_by_an_import(
 def test_import_of_nothing(on_store: Invoke, store: Path, tmp_path: Path) -> None:
     result = on_store("import", str(tmp_path / "nowhere"))
     assert result.exit_code == 1
-    assert "there is no qttt.json" in result.stderr
+    assert "there is no such folder" in result.stderr
     assert not store.exists()
 
 

@@ -532,14 +532,21 @@ def test_a_file_has_to_be_one(name: str, kind: str, folder: Path) -> None:
         import_adapter(folder)
 
 
-@pytest.mark.parametrize("kind", ["missing", "file", "empty"])
-def test_a_folder_has_to_be_one(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        ("missing", "no such folder"),
+        ("file", "it is no folder"),
+        ("empty", f"there is no {ABOUT_FILE}"),
+    ],
+)
+def test_a_folder_has_to_be_one(kind: str, problem: str, tmp_path: Path) -> None:
     place = tmp_path / "peft"
     if kind == "file":
         place.write_text("precious")
     elif kind == "empty":
         place.mkdir()
-    with pytest.raises(StoreError, match=f"there is no {ABOUT_FILE}"):
+    with pytest.raises(StoreError, match=problem):
         import_adapter(place)
 
 

@@ -60,6 +60,8 @@ def import_adapter(folder: Path) -> tuple[StoredAdapter, QTTTFolder]:
     """
     folder = Path(folder)
     with store_errors(f"cannot import {folder}"):
+        if not folder.is_dir():
+            raise FormatError("it is no folder" if folder.exists() else "there is no such folder")
         about = _load(QTTTFolder, folder / ABOUT_FILE)
         config = _load(PEFTConfig, folder / CONFIG_FILE)
         _check_about(about)

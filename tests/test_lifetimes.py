@@ -473,6 +473,9 @@ def test_a_child_that_cannot_use_the_accelerator_is_told_what_to_do(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert make().window == 512, "a build for CUDA on a machine without"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     for device in ("auto", "cuda", "cuda:0"):
         with pytest.raises(ModelLoadError, match="'spawn' or 'forkserver'"):
             make(device=device).adapt(TEXT)

@@ -113,8 +113,12 @@ def _check_fork(name: str) -> None:
     import torch
 
     for device in ("cuda", "xpu", "mps"):
-        is_in_bad_fork = getattr(getattr(torch, device, None), "_is_in_bad_fork", None)
-        if name.startswith(("auto", device)) and is_in_bad_fork and is_in_bad_fork():
+        accelerator = getattr(torch, device, None)
+        is_in_bad_fork = getattr(accelerator, "_is_in_bad_fork", None)
+        if not name.startswith(("auto", device)) or not is_in_bad_fork or not is_in_bad_fork():
+            continue
+        # Builds for an accelerator say so after every fork, also where there is none to be used.
+        if accelerator is not None and accelerator.device_count() > 0:
             raise ModelLoadError(
                 f"this process was forked from one that had used {device!r}, and cannot use it "
                 f"itself; start it with the method 'spawn' or 'forkserver' (see multiprocessing."

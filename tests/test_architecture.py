@@ -19,7 +19,7 @@ CORE = ROOT / "core" / "ttt_core"
 INTEGRATIONS = ("langchain_ttt", "llamaindex_ttt")
 
 LAYERS = [
-    {"errors", "config", "progress", "flights", "files", "locks", "lru", "lazy"},
+    {"errors", "config", "clock", "progress", "flights", "files", "locks", "lru", "lazy"},
     {
         "document",
         "literal",

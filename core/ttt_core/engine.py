@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -17,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from ttt_core.adapted import AdaptedDocument, Source, no_adapter
 from ttt_core.chat import NO_PREFIX, Message, as_messages
+from ttt_core.clock import Clock
 from ttt_core.config import AdaptationConfig, GenerationConfig, RuntimeConfig
 from ttt_core.document import Document, DocumentLike, Documents, as_document
 from ttt_core.errors import (
@@ -470,7 +470,7 @@ class TTTEngine:
     ) -> tuple[Learned, _Origin]:
         reader, learner = self._resident().reader, self._learner()
         on_progress = partial(self._pass_on, on_progress)
-        clock = _Clock()
+        clock = Clock()
         read_from: list[PrefixSource] = []
 
         def read() -> FrozenPrefix:
@@ -571,20 +571,6 @@ class TTTEngine:
         if (resident := self._host.loaded) is not None:
             resident.learned.pop(key)
             resident.reader.release(encoded)
-
-
-class _Clock:
-    """Wall-clock seconds by stage; a stage inside another one counts for itself only."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        started, before = time.perf_counter(), sum(self.seconds.values())
-        yield
-        inside = sum(self.seconds.values()) - before
-        self.seconds[stage] = time.perf_counter() - started - inside
 
 
 def _open_store(

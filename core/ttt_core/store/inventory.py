@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -174,16 +175,20 @@ class Inventory:
             return None
         return self.namespace if folder == self.namespace.folder else Namespace(tenant.name)
 
+    def _reading(self) -> AbstractContextManager[None]:
+        return self._telling("read")
+
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _telling(self, doing: str, advice: str = "") -> Iterator[None]:
+        """Tell what the system refuses as what could not be done to the store."""
         try:
             yield
         except StoreError:  # Says it all already.
             raise
         except OSError as error:
             raise StoreError(
-                f"cannot read the adapter store {self.path}: {reason(error)}"
-            ) from None
+                f"cannot {doing} the adapter store {self.path}: {reason(error)}{advice}"
+            ) from error
 
 
 def accept(key: str, namespace: Namespace | None, shapes: Shapes | None, header: Header) -> None:

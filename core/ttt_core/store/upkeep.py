@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ttt_core.errors import StoreError
 from ttt_core.namespace import Namespace
 from ttt_core.store.eviction import Limits, Pruned, prune
 from ttt_core.store.folder import FileEntry
-from ttt_core.store.inventory import Inventory, reason
+from ttt_core.store.inventory import Inventory
 from ttt_core.store.outbox import Outboxes
 
 if TYPE_CHECKING:
@@ -150,17 +149,8 @@ class Upkeep(Inventory):
     def _outboxes(self) -> Outboxes:
         return outboxes(self.path)
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except StoreError:  # Says it all already.
-            raise
-        except OSError as error:
-            raise StoreError(
-                f"cannot write to the adapter store {self.path}: {reason(error)}; "
-                f"set TTT_HOME, or pass another store path"
-            ) from error
+    def _writing(self) -> AbstractContextManager[None]:
+        return self._telling("write to", "; set TTT_HOME, or pass another store path")
 
 
 def outboxes(path: Path) -> Outboxes:

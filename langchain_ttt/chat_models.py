@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LangSmithParams
-from langchain_core.language_models.chat_models import (
-    agenerate_from_stream,
-    generate_from_stream,
-)
-from langchain_core.messages import AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from pydantic import ConfigDict, model_validator
+from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
+from langchain_core.language_models.model_profile import ModelProfile
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import Self
 
+from langchain_ttt import structured
+from langchain_ttt.answers import as_chunk, as_message, last_chunk
 from langchain_ttt.errors import as_langchain_errors
-from langchain_ttt.messages import DocumentLike, last_chunk, to_documents, to_messages
+from langchain_ttt.events import AsyncProgressEvents, progress_events
+from langchain_ttt.messages import DocumentLike, to_documents, to_messages
 from ttt_core import __version__
-from ttt_core.integration import EngineOptions, in_thread
-from ttt_core.progress import ProgressCallback, ignore_progress
+from ttt_core.integration import EngineOptions, Reply, in_thread
+from ttt_core.progress import ProgressCallback
 
-_REMOTE_OPTIONS = {"api_key", "timeout", "max_retries"}
+Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
 
 
 class ChatTTT(EngineOptions[DocumentLike], BaseChatModel):
@@ -38,12 +41,22 @@ class ChatTTT(EngineOptions[DocumentLike], BaseChatModel):
         >>> doc_llm = llm.with_documents(docs)
         >>> doc_llm.invoke("What did the auditor object to?").text
 
-    `api_key`, `timeout` and `max_retries` are accepted, so that the class can be swapped in, and
-    dropped: nothing here is remote. Other unknown arguments are errors.
+    What a question is about is found in this order: `documents=` or `adapter=` (what `adapt`
+    returned, or its id) of the call; documents in the messages, that is content blocks of type
+    `text-plain`, or text with `cache_control`; the documents of the instance; and, with
+    `documents_from="auto"`, long texts in the prompt that were asked about before.
+    `response_metadata["ttt"]` says which it was, what was done and what it cost.
+
+    Tool calls, `tool_choice` and structured output are enforced token by token.
+
+    `api_key` is accepted, so that the class can be swapped in, and dropped. Unknown arguments are
+    errors.
     """
 
     streaming: bool = False
     """Stream even where the caller only invokes, for the sake of its callbacks."""
+    n: int = Field(default=1, ge=1)
+    """How many answers `generate` gives; a given seed is counted up from one to the next."""
 
     model_config = ConfigDict(extra="forbid")  # LangChain's says "ignore", and the last base wins.
 
@@ -52,7 +65,7 @@ class ChatTTT(EngineOptions[DocumentLike], BaseChatModel):
 
     @classmethod
     def _drops(cls, name: str, value: Any) -> bool:
-        return name in _REMOTE_OPTIONS
+        return name == "api_key" or (name in ("max_retries", "n") and value is None)
 
     @model_validator(mode="after")
     def _name_version(self) -> Self:
@@ -67,11 +80,95 @@ class ChatTTT(EngineOptions[DocumentLike], BaseChatModel):
         """
         return self._about(documents)
 
+    def bind_tools(
+        self,
+        tools: Tools,
+        *,
+        tool_choice: str | dict[str, Any] | bool | None = None,
+        strict: bool | None = None,
+        parallel_tool_calls: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Let the model call tools; what it writes as a call is valid, token by token.
+
+        Args:
+            tools: Anything that LangChain takes as a tool.
+            tool_choice: `auto` (the model decides), `any`, `required` or True (some tool, in any
+                case), `none`, or a tool's name.
+            strict: Whether arguments that cannot be enforced are an error; else they are enforced
+                as far as possible.
+            parallel_tool_calls: Whether one answer may hold several calls; None: with `auto`.
+            **kwargs: Options of the call.
+        """
+        options = {
+            "tool_choice": structured.tool_choice_of(tool_choice),
+            "parallel_tool_calls": parallel_tool_calls,
+            **kwargs,
+        }
+        return self.bind(
+            tools=[convert_to_openai_tool(tool, strict=strict) for tool in tools],
+            **{name: value for name, value in options.items() if value is not None},
+        )
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type | None = None,
+        *,
+        method: structured.Method = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        tools: Tools | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Return a model whose answers are values of a schema, by construction.
+
+        Args:
+            schema: A Pydantic class, a TypedDict class, a JSON schema or an OpenAI function.
+            method: `json_schema` (the answer's text), `function_calling` (a call of a tool that
+                is the schema), or `json_mode` (the text; any object if there is no schema).
+            include_raw: Return `{"raw": message, "parsed": value, "parsing_error": error}`.
+            strict: False leaves out what of a schema cannot be enforced; else that is an error.
+            tools: What the model may call instead of answering; with `include_raw`, calls are in
+                the raw message.
+            **kwargs: Options of the call.
+
+        Raises:
+            ConfigError: A method that does not exist, or no schema where one is needed.
+        """
+        with self._errors():
+            structured.check_method(method, schema, tools)
+        traced = {"ls_structured_output_format": {"kwargs": {"method": method}, "schema": schema}}
+        if method == "function_calling":
+            assert schema is not None
+            name = structured.tool_name(schema)
+            llm = self.bind_tools(
+                [schema], tool_choice=name, strict=strict, parallel_tool_calls=False,
+                **traced, **kwargs,
+            )  # fmt: skip
+            return structured.parsed(llm, structured.tools_parser(schema), include_raw=include_raw)
+        format = structured.response_format(schema, strict=strict)
+        options = {**(traced if schema else {}), **kwargs, "response_format": format}
+        llm = self.bind_tools(tools, **options) if tools else self.bind(**options)
+        parser = structured.text_parser(schema)
+        reader = structured.unless_called(parser) if tools else parser
+        return structured.parsed(llm, reader, include_raw=include_raw)
+
     def get_token_ids(self, text: str) -> list[int]:
         """Tokenise with the model's own tokenizer; loads the model."""
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
         return list(self._engine().tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Tools | None = None
+    ) -> int:
+        """Number of tokens of a conversation in the model's chat format, tools included.
+
+        That is `input_tokens` of an answer that reads no document apart; loads the model.
+        """
+        formatted = [convert_to_openai_tool(tool) for tool in tools or ()]
+        with self._errors():
+            return self._count(to_messages(messages), {"tools": formatted})
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -89,14 +186,59 @@ class ChatTTT(EngineOptions[DocumentLike], BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        names = ("model", "revision", "dtype", "temperature", "max_tokens", "stop", "top_p",
-                 "top_k", "min_p", "repetition_penalty", "seed", "namespace",
-                 "namespace_seal")  # fmt: skip
-        own = {name: getattr(self, name) for name in names}
-        return {**own, "document_ids": list(self.document_ids)}
+        kept = set(type(self).model_fields) - set(BaseChatModel.model_fields) - _NOT_IDENTIFYING
+        return self.model_dump(include=kept)
+
+    def _resolve_model_profile(self) -> ModelProfile:
+        window = self._known_window()
+        return ModelProfile(
+            open_weights=True,
+            text_inputs=True,
+            text_outputs=True,
+            image_inputs=False,
+            audio_inputs=False,
+            video_inputs=False,
+            tool_calling=True,
+            tool_choice=True,
+            tool_call_streaming=True,
+            structured_output=True,
+            temperature=True,
+            **({"max_input_tokens": window} if window else {}),
+        )
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         return super()._get_ls_params(stop=self.stop if stop is None else stop, **kwargs)
+
+    def _get_invocation_params(
+        self, stop: list[str] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        return super()._get_invocation_params(stop=stop, **self._without_texts(kwargs))
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        return super()._get_llm_string(stop=stop, **self._without_texts(kwargs))
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Answer many prompts; those about the same document are decoded together.
+
+        As many at once as the engine decodes together by default, unless `max_concurrency` says
+        otherwise: LangChain's own default, a few more than there are processors, would leave the
+        model waiting.
+        """
+        return super().batch(inputs, _all_at_once(config), **kwargs)
+
+    async def abatch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Answer many prompts beside the event loop; see `batch`."""
+        return await super().abatch(inputs, _all_at_once(config), **kwargs)
 
     def _generate(
         self,
@@ -105,7 +247,9 @@ class ChatTTT(EngineOptions[DocumentLike], BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return generate_from_stream(self._chunks(messages, stop, kwargs))
+        *_, result = self._steps(messages, stop, kwargs, progress_events(run_manager))
+        assert result is not None
+        return result
 
     async def _agenerate(
         self,
@@ -114,7 +258,17 @@ class ChatTTT(EngineOptions[DocumentLike], BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return await agenerate_from_stream(self._astream(messages, stop, **kwargs))
+        events = AsyncProgressEvents(run_manager)
+        steps = in_thread(
+            lambda progress: self._steps(messages, stop, kwargs, progress), events.callback
+        )
+        result = None
+        async with aclosing(steps):
+            async for step in steps:  # Cancelled between any two of them.
+                result = step
+        await events.finished()
+        assert result is not None
+        return result
 
     def _stream(
         self,
@@ -123,7 +277,7 @@ class ChatTTT(EngineOptions[DocumentLike], BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        return self._chunks(messages, stop, kwargs)
+        return self._chunks(messages, stop, kwargs, progress_events(run_manager))
 
     async def _astream(
         self,
@@ -132,25 +286,72 @@ class ChatTTT(EngineOptions[DocumentLike], BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        chunks = in_thread(lambda progress: self._chunks(messages, stop, kwargs, progress))
+        events = AsyncProgressEvents(run_manager)
+        chunks = in_thread(
+            lambda progress: self._chunks(messages, stop, kwargs, progress), events.callback
+        )
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
+        await events.finished()
+
+    def _steps(
+        self,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None,
+        call: Mapping[str, Any],
+        on_progress: ProgressCallback,
+    ) -> Generator[ChatResult | None, None, None]:
+        """Answer; yield None at each step, and the result in the end."""
+        with self._errors():
+            reply = self._begin(messages, stop, {"n": self.n, **call}, on_progress)
+            with closing(reply.pieces()) as pieces:
+                for _ in pieces:
+                    yield None
+        name = call.get("model") or self.model
+        made = [as_message(reply, answer, name) for answer in reply.answers]
+        yield ChatResult(generations=[ChatGeneration(message=message) for message in made])
 
     def _chunks(
         self,
         messages: Sequence[BaseMessage],
         stop: list[str] | None,
         call: Mapping[str, Any],
-        on_progress: ProgressCallback = ignore_progress,
+        on_progress: ProgressCallback,
     ) -> Generator[ChatGenerationChunk, None, None]:
+        with self._errors():
+            reply = self._begin(messages, stop, {**call, "n": 1}, on_progress)
+            with closing(reply.pieces()) as pieces:
+                for _, piece in pieces:
+                    yield ChatGenerationChunk(message=as_chunk(piece))
+        yield ChatGenerationChunk(message=last_chunk(reply, call.get("model") or self.model))
+
+    def _begin(
+        self,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None,
+        call: Mapping[str, Any],
+        on_progress: ProgressCallback,
+    ) -> Reply:
         options = {**call, "stop": stop}
         options.pop("stream", None)  # LangChain's own switch, which it leaves in.
-        model = options.pop("model", None)
-        reply = self._reply(
-            to_messages(messages), self._decoding(options), on_progress, model=model
-        )
-        with self._errors(), closing(reply.deltas()) as deltas:
-            for delta in deltas:
-                yield ChatGenerationChunk(message=AIMessageChunk(content=delta))
-        yield ChatGenerationChunk(message=last_chunk(reply, model or self.model))
+        return self._reply(to_messages(messages), options, on_progress)
+
+
+_NOT_IDENTIFYING = {
+    "engine", "documents", "namespace_secret", "streaming", "device", "timeout", "max_retries",
+}  # fmt: skip
+"""What changes neither answers nor what they are about, or must not be seen."""
+
+
+_TOGETHER = 64
+"""What `RuntimeConfig.max_batch_size` is by default."""
+
+
+def _all_at_once(
+    config: RunnableConfig | list[RunnableConfig] | None,
+) -> RunnableConfig | list[RunnableConfig]:
+    """Fill in how many of a batch are asked at once."""
+    if isinstance(config, list):
+        return [{"max_concurrency": _TOGETHER, **each} for each in config]
+    return {"max_concurrency": _TOGETHER, **(config or {})}

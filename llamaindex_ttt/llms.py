@@ -22,6 +22,7 @@ from llama_index.core.llms.llm import LLM
 from typing_extensions import Self
 
 from llamaindex_ttt.messages import DocumentLike, Piece, figures, to_documents, to_messages
+from ttt_core import ConfigError
 from ttt_core.integration import EngineOptions, in_thread
 from ttt_core.progress import ProgressCallback, ignore_progress
 
@@ -162,7 +163,7 @@ class TTTLLM(EngineOptions[DocumentLike], LLM):
     def _pieces(
         self, messages: Sequence[Message], call: Mapping[str, Any]
     ) -> Generator[Piece, None, None]:
-        return self._work(messages, self._decoding(call))
+        return self._work(messages, self._checked(call))
 
     async def _alast(self, messages: Sequence[Message], call: Mapping[str, Any]) -> Piece:
         async with aclosing(self._apieces(messages, call)) as pieces:
@@ -173,16 +174,23 @@ class TTTLLM(EngineOptions[DocumentLike], LLM):
     def _apieces(
         self, messages: Sequence[Message], call: Mapping[str, Any]
     ) -> AsyncGenerator[Piece, None]:
-        options = self._decoding(call)
+        options = self._checked(call)
         return in_thread(lambda progress: self._work(messages, options, progress))
+
+    def _checked(self, call: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Refuse unknown options at the call, and not only where its first piece is asked for."""
+        if call.get("tools"):
+            raise ConfigError("TTTLLM calls no tools yet: unknown option 'tools'")
+        self._check_call(call)
+        return call
 
     def _work(
         self,
         messages: Sequence[Message],
-        options: Mapping[str, Any],
+        call: Mapping[str, Any],
         on_progress: ProgressCallback = ignore_progress,
     ) -> Generator[Piece, None, None]:
-        reply = self._reply(messages, options, on_progress)
+        reply = self._reply(messages, call, on_progress)
         text = ""
         with closing(reply.deltas()) as deltas:
             for delta in deltas:

@@ -1,4 +1,4 @@
-"""What the README promises is executed."""
+"""What the README and the pages beside it promise is executed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parent.parent / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+FILES = (README, README.parent / "docs" / "langchain.md")
+TEXTS = "\n".join(file.read_text(encoding="utf-8") for file in FILES)
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXTS, flags=re.DOTALL)
 
 
 @pytest.fixture(autouse=True)

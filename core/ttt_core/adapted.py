@@ -69,6 +69,14 @@ class AdaptedDocument:
         self._released = False
 
     @property
+    def id(self) -> str:
+        """Names the document in traces and calls: 16 hexadecimal digits, nothing of its text.
+
+        The same in every process; in a namespace with a secret, nobody else can compute it.
+        """
+        return self.namespace.digest("document", self.document_hash.encode())[:16]
+
+    @property
     def prompt(self) -> PromptPrefix:
         """System prompt and document as tokens."""
         return self._prompt
@@ -142,6 +150,11 @@ class AdaptedDocument:
             "on_release": self._on_release,
         }
         return AdaptedDocument(**{**own, **changes})
+
+    def __repr__(self) -> str:
+        """Say what it is, and nothing of the text."""
+        decision = self.report.decision if self.report else "read"
+        return f"AdaptedDocument(id={self.id!r}, n_tokens={self.n_tokens}, {decision})"
 
     def _check(self) -> None:
         if self._released:

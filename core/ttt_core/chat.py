@@ -10,15 +10,20 @@ user turn, so that system prompt and document are the same tokens whatever is as
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ttt_core.errors import ConfigError, UnsupportedModelError
+from ttt_core.lazy import lazy_property
 from ttt_core.literal import LiteralEncoder
+from ttt_core.reasoning import ThinkingTags, find_tags
+from ttt_core.toolchat import ToolChat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from ttt_core.tools import Tool
 
 Message: TypeAlias = Mapping[str, Any]
 """A chat message as transformers writes it: `{"role": "user", "content": "..."}`."""
@@ -27,6 +32,8 @@ SEAM = "\n\n"
 """Between document and question. Ends the prefix, so that no token merges across it."""
 
 _SLOT = "\u27eaquestion\u27eb"
+
+_FORM = "Answer with JSON that fits this schema, and nothing else:\n{schema}"
 
 PLAIN_TEMPLATE = (
     "{{ bos_token if add_bos }}{% for m in messages %}"
@@ -81,6 +88,25 @@ class ChatFormat:
             self._kwargs["add_bos"] = self._starts_with_bos()
         self._folds_system = not self._keeps_system_first()
 
+    @lazy_property
+    def tools(self) -> ToolChat:
+        """How conversations with tools are written."""
+        from ttt_core.tools.detect import tool_format
+
+        return ToolChat(self._apply, tool_format(self.template, self._tokenizer.get_vocab()))
+
+    @lazy_property
+    def thinking_tags(self) -> ThinkingTags | None:
+        """How the model marks its thinking; None: its template knows of none."""
+        return find_tags(self.template)
+
+    def begins_thinking(self, *, enable_thinking: bool) -> bool:
+        """Whether the prompt itself ends with the begin tag, so that answers start behind it."""
+        if self.thinking_tags is None:
+            return False
+        prompt = self._apply([{"role": "user", "content": "a"}], enable_thinking=enable_thinking)
+        return prompt.rstrip().endswith(self.thinking_tags.begin)
+
     @property
     def template(self) -> str:
         """The template's source."""
@@ -110,11 +136,29 @@ class ChatFormat:
             document_start=len(self._encoder.encode(head)) if found else 0,
         )
 
-    def suffix(self, prefix: PromptPrefix, messages: Sequence[Message]) -> list[int]:
+    def suffix(
+        self,
+        prefix: PromptPrefix,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        schema: Mapping[str, Any] | bool | None = None,
+        enable_thinking: bool = False,
+    ) -> list[int]:
         """Tokenise what follows `prefix` in the conversation `messages`, assistant start included.
 
+        Args:
+            prefix: System prompt and document.
+            messages: The conversation.
+            tools: What the model may call. Behind a document they are told with the first
+                question, since nearly all templates put them first: every other choice of tools
+                would make another document of it. Without one, the template tells them.
+            schema: JSON schema of the answer, told in the same place; True: any object.
+            enable_thinking: The template's own switch.
+
         Raises:
-            ConfigError: The conversation is empty or carries another system prompt.
+            ConfigError: The conversation is empty or carries another system prompt, or the
+                template refuses it.
         """
         system, turns = split_system(messages)
         if prefix.input_ids and system is not None and system != prefix.system:
@@ -125,12 +169,19 @@ class ChatFormat:
         if not turns:
             raise ConfigError("no message to answer; expected at least one user message")
         system = prefix.system if prefix.input_ids else system
-        own = [{**turn, "content": self._encoder.protect(str(turn["content"]))} for turn in turns]
+        own = [self._protect(self.tools.turn(turn)) for turn in turns]
         first = next((turn for turn in own if turn["role"] == "user"), {"content": _SLOT})
+        variables: dict[str, Any] = {"enable_thinking": True} if enable_thinking else {}
+        if tools and self.tools.lists_tools and not prefix.document:
+            variables["tools"] = [tool.as_openai() for tool in tools]
+        elif tools:
+            self._tell(first, self.tools.instructions(tools))
+        if isinstance(schema, Mapping):  # Who asks for any object says in the prompt what is in it.
+            self._tell(first, _FORM.format(schema=json.dumps(schema, ensure_ascii=False)))
         blank = bool(prefix.input_ids) and not first["content"].strip()
         if blank:
             first["content"] = _SLOT  # A template that trims contents would trim the seam.
-        text = self._render(own, self._encoder.protect(prefix.document), system)
+        text = self._render(own, self._encoder.protect(prefix.document), system, **variables)
         if not text.startswith(prefix.text):
             raise UnsupportedModelError(
                 "the chat template changes the document's turn when the conversation goes on, so "
@@ -139,14 +190,45 @@ class ChatFormat:
         rest = text[len(prefix.text) :]
         return self._encode_behind(prefix.text, rest.removeprefix(_SLOT) if blank else rest)
 
+    def _tell(self, turn: dict[str, Any], instructions: str) -> None:
+        turn["content"] = f"{self._encoder.protect(instructions)}{SEAM}{turn['content']}"
+
     def decode(self, ids: Sequence[int]) -> str:
         """Turn answer tokens into text, without special tokens."""
+        return self._decode(ids, skip_special_tokens=True)
+
+    def decoder(self, visible: Collection[str]) -> Callable[[Sequence[int]], str]:
+        """Return a `decode` that shows some special tokens: a call may begin with one."""
+        shown = {self._tokenizer.convert_tokens_to_ids(text) for text in visible}
+        hidden = {*self._tokenizer.all_special_ids, *self._special_ids} - shown
+        if not shown & {*self._tokenizer.all_special_ids, *self._special_ids}:
+            return self.decode
+        return lambda ids: self._decode(
+            [token for token in ids if token not in hidden], skip_special_tokens=False
+        )
+
+    @lazy_property
+    def _special_ids(self) -> frozenset[int]:
+        added = self._tokenizer.added_tokens_decoder.items()
+        return frozenset(token for token, content in added if content.special)
+
+    def _decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         text = self._tokenizer.decode(
-            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            list(ids), skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False
         )
         return text if isinstance(text, str) else "".join(text)
 
-    def _render(self, turns: Sequence[Message], document: str, system: str | None) -> str:
+    def _protect(self, value: Any) -> Any:
+        """Mark control tokens in all texts of a message."""
+        if isinstance(value, str):
+            return self._encoder.protect(value)
+        if isinstance(value, Mapping):
+            return {name: self._protect(each) for name, each in value.items()}
+        return [self._protect(each) for each in value] if isinstance(value, list) else value
+
+    def _render(
+        self, turns: Sequence[Message], document: str, system: str | None, **variables: Any
+    ) -> str:
         messages = [dict(turn) for turn in turns]
         first_user = next((m for m in messages if m["role"] == "user"), None)
         if document:
@@ -158,15 +240,27 @@ class ChatFormat:
             first_user["content"] = f"{self._encoder.protect(system)}{SEAM}{first_user['content']}"
         elif system is not None:
             messages.insert(0, {"role": "system", "content": self._encoder.protect(system)})
-        return self._apply(_merge_same_roles(messages))
+        return self._rendered(_merge_same_roles(messages), variables)
 
-    def _apply(self, messages: Sequence[Message]) -> str:
+    def _rendered(self, messages: Sequence[Message], variables: Mapping[str, Any]) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            return self._apply(messages, **variables)
+        except TemplateError as error:
+            roles = ", ".join(str(message["role"]) for message in messages)
+            raise ConfigError(
+                f"the model's chat template refuses a conversation of these turns: {roles} "
+                f"({type(error).__name__})"
+            ) from None
+
+    def _apply(self, messages: Sequence[Message], **variables: Any) -> str:
         rendered = self._tokenizer.apply_chat_template(
             [dict(message) for message in messages],
             chat_template=PLAIN_TEMPLATE if self._plain else None,
             tokenize=False,
             add_generation_prompt=True,
-            **self._kwargs,
+            **{**self._kwargs, **variables},
         )
         return str(rendered)
 
@@ -225,7 +319,8 @@ def _merge_same_roles(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]
     """Join neighbours of one role: most templates insist that user and assistant alternate."""
     merged: list[dict[str, Any]] = []
     for message in messages:
-        if merged and merged[-1]["role"] == message["role"] and message["role"] != "tool":
+        together = bool(merged) and merged[-1]["role"] == message["role"] != "tool"
+        if together and not (merged[-1].get("tool_calls") or message.get("tool_calls")):
             merged[-1] = {**message, "content": f"{merged[-1]['content']}\n\n{message['content']}"}
         else:
             merged.append(message)

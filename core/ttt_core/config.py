@@ -102,6 +102,23 @@ class GenerationConfig(Settings):
     logprobs: bool = False
     """Return each answer token's log-probability under the model, before temperature and cuts."""
     top_logprobs: int = Field(default=0, ge=0, le=20)
+    timeout: float | None = Field(default=None, gt=0)
+    """Seconds after which the answer is given up; None: it may take its time."""
+    tools: tuple[dict[str, Any], ...] = ()
+    """What the model may call, in the shape of OpenAI's and transformers' `tools`."""
+    tool_choice: str = "auto"
+    """`auto`, `none`, `required` (some tool), or the name of one; enforced, not asked for."""
+    parallel_tool_calls: bool | None = None
+    """Whether one answer may hold several calls; None: if it may hold none, too. Who has to call
+    and does not know what would go on calling."""
+    response_format: dict[str, Any] | None = None
+    """`{"type": "json_schema", "json_schema": {"schema": ...}}`, or `{"type": "json_object"}`:
+    the text of the answer is valid by construction."""
+    enable_thinking: bool = False
+    """Let a reasoning model think first (the templates' own switch); retrieval gains little."""
+    thinking_budget: int | None = Field(default=None, ge=0)
+    """Most tokens of thinking; None: half of the answer's where something is enforced behind it,
+    else all."""
 
     @model_validator(mode="after")
     def _check_stop(self) -> GenerationConfig:

@@ -15,22 +15,19 @@ from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from ttt_core.adapted import AdaptedDocument, Source, no_adapter
-from ttt_core.chat import NO_PREFIX, Message, as_messages
+from ttt_core.asking import encode_prompts, make_rows
+from ttt_core.chat import NO_PREFIX, Message
 from ttt_core.clock import Clock
 from ttt_core.config import AdaptationConfig, GenerationConfig, RuntimeConfig
 from ttt_core.document import Document, DocumentLike, Documents, as_document
-from ttt_core.errors import (
-    ConfigError,
-    PromptTooLongError,
-    ReleasedError,
-)
-from ttt_core.generate import Answer, AnswerStream, Request, Row
+from ttt_core.errors import ConfigError, ReleasedError
+from ttt_core.generate import Answer, AnswerStream, Row
 from ttt_core.host import ModelHost, Resident
 from ttt_core.learning import Learned, Learner
 from ttt_core.loading import default_model, load, settled
 from ttt_core.memory import PrefixSource
 from ttt_core.namespace import Namespace, NamespaceLike
-from ttt_core.prefix import EMPTY_PREFIX, FrozenPrefix
+from ttt_core.prefix import FrozenPrefix
 from ttt_core.progress import (
     Progress,
     ProgressCallback,
@@ -45,8 +42,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ttt_core.adapter import QueryAdapter
-
-_DEFAULT_ANSWER = 256
 
 
 class _Origin(NamedTuple):
@@ -303,7 +298,7 @@ class TTTEngine:
             return []
         rows = self._rows(adapted, prompts, config, options)
         self._host.scheduler.run(rows)
-        return [row.answer() for row in rows]
+        return [row.whole_answer() for row in rows]
 
     def stream(
         self,
@@ -321,6 +316,21 @@ class TTTEngine:
         """Number of tokens of `text` under the model's own tokenizer."""
         encoded = self._resident().model.tokenizer(text, add_special_tokens=False)
         return len(encoded["input_ids"])
+
+    def count_prompt_tokens(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        config: GenerationConfig | None = None,
+        **options: Any,
+    ) -> int:
+        """Number of tokens of a conversation in the model's chat format, tools included.
+
+        That is `Answer.usage.prompt_tokens` of the same question without a document. Arguments
+        and errors as for `generate`.
+        """
+        loaded, settings = self._resident().model, _settings(config, options)
+        return len(encode_prompts(loaded, NO_PREFIX, [prompt], settings)[0])
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -511,27 +521,15 @@ class TTTEngine:
         config: GenerationConfig | None,
         options: dict[str, Any],
     ) -> list[Row]:
-        own = config.model_dump() if config else {}
-        settings = GenerationConfig(**{**own, **options})
+        settings = _settings(config, options)
         loaded = self._resident().model
         self._check_document(adapted)
         started = time.perf_counter()
-        prefix, source = adapted.fetch() if adapted else (EMPTY_PREFIX, None)
+        prefix, source = adapted.fetch() if adapted else (None, None)
         waited = time.perf_counter() - started
-        request = Request(
-            runtime=loaded.runtime,
-            prefix=prefix,
-            adapter=adapted.adapter if adapted else None,
-            decode=loaded.chat.decode,
-            eos_token_ids=loaded.eos_token_ids,
-        )
-        prompt = adapted.prompt if adapted else NO_PREFIX
-        suffixes = [loaded.chat.suffix(prompt, as_messages(one)) for one in prompts]
-        rows = [
-            Row(request, suffix, settings, self._room(request, suffix, settings), waited=waited)
-            for suffix in suffixes
-        ]
-        if source == "computed":  # Memory had let go of the document; the first row says so.
+        rows = make_rows(loaded, adapted, prefix, prompts, settings, waited=waited)
+        if source == "computed" and prefix is not None:
+            # Memory had let go of the document; the first row says so.
             rows[0].read_tokens = len(prefix)
         return rows
 
@@ -553,24 +551,15 @@ class TTTEngine:
                 + (" with another secret" * (adapted.namespace.name == self.namespace.name))
             )
 
-    def _room(self, request: Request, suffix: Sequence[int], settings: GenerationConfig) -> int:
-        """How many answer tokens to allow."""
-        window = self._resident().model.runtime.architecture.window
-        room = window - len(request.prefix) - len(suffix)
-        wanted = settings.max_new_tokens
-        if room < (wanted or 1):
-            raise PromptTooLongError(
-                prefix=len(request.prefix),
-                suffix=len(suffix),
-                max_new_tokens=wanted or 1,
-                window=window,
-            )
-        return wanted or min(_DEFAULT_ANSWER, room)
-
     def _forget(self, key: str, encoded: Encoded) -> None:
         if (resident := self._host.loaded) is not None:
             resident.learned.pop(key)
             resident.reader.release(encoded)
+
+
+def _settings(config: GenerationConfig | None, options: dict[str, Any]) -> GenerationConfig:
+    own = config.model_dump() if config else {}
+    return GenerationConfig(**{**own, **options})
 
 
 def _open_store(

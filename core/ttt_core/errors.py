@@ -5,6 +5,7 @@
     ├── DocumentError          (ValueError)    empty, binary or undecodable input
     │   └── DocumentTooLongError               more tokens than the model's window leaves room for
     ├── PromptTooLongError     (ValueError)    document + question + answer do not fit the window
+    ├── AnswerTimeoutError     (TimeoutError)  an answer that took longer than it was allowed to
     ├── ModelLoadError         (OSError)       no model there, or a damaged one
     ├── UnsupportedModelError  (TypeError)     an architecture whose queries cannot be adapted
     ├── AdaptationError        (RuntimeError)  training that could not do its work
@@ -70,6 +71,10 @@ class PromptTooLongError(TTTError, ValueError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle, for worker processes."""
         return partial(type(self), **vars(self)), ()
+
+
+class AnswerTimeoutError(TTTError, TimeoutError):
+    """The answer was not there after `timeout` seconds; it was given up."""
 
 
 class ModelLoadError(TTTError, OSError):

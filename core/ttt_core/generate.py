@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 import torch
 
-from ttt_core.errors import ReleasedError
+from ttt_core.errors import AnswerTimeoutError, ReleasedError
+from ttt_core.output import OutputReader, Piece
 from ttt_core.sampling import Sampler
 from ttt_core.stopping import TextStream
 
@@ -22,9 +25,11 @@ if TYPE_CHECKING:
     from ttt_core.adapter import QueryAdapter
     from ttt_core.config import GenerationConfig
     from ttt_core.prefix import FrozenPrefix
+    from ttt_core.reasoning import TokenGuide
     from ttt_core.runtime import Runtime
+    from ttt_core.tools import InvalidToolCall, ToolCall
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,14 @@ class Usage:
         completion_tokens: The answer, its end token included.
         cached_tokens: Of the prompt, those whose keys and values were not computed again.
         computed_tokens: Tokens that really went through the model.
+        reasoning_tokens: Of the answer, those that it begins with to think, tags included.
     """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
     computed_tokens: int
+    reasoning_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -79,14 +86,17 @@ class Answer:
     """One answer.
 
     Attributes:
-        text: Without stop strings and special tokens.
+        text: Without stop strings, special tokens, thinking and tool calls.
         token_ids: The answer's tokens, without the end token.
-        finish_reason: `stop` (the model or a stop string ended it), `length`, or `cancelled` (it
-            had not ended when it was closed or looked at).
+        finish_reason: `stop` (the model or a stop string ended it), `length`, `tool_calls` (it
+            ended with calls), or `cancelled` (it had not ended when it was closed or looked at).
         usage: Tokens.
         timing: Seconds.
         adapted: Whether an adapter was bound.
         logprobs: If asked for, one entry for each of `token_ids`.
+        reasoning: What the model thought before it answered.
+        tool_calls: The tools it wants called.
+        invalid_tool_calls: What was meant as a call and cannot be read as one, or was cut off.
     """
 
     text: str
@@ -96,6 +106,9 @@ class Answer:
     timing: Timing
     adapted: bool
     logprobs: tuple[TokenLogprob, ...] | None = None
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    invalid_tool_calls: tuple[InvalidToolCall, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,16 +129,22 @@ class AnswerStream(Iterator[str]):
         self._deltas = deltas
         self._row = row
         self._process = os.getpid()
+        self._pieces = _read(deltas, row)
 
     def __next__(self) -> str:
-        """Compute until the next piece of text.
+        """Compute until the next piece of text; thinking and tool calls are passed over.
 
         Raises:
             ReleasedError: This process is a forked child of the one that asked.
+            AnswerTimeoutError: It took longer than `timeout` seconds.
         """
+        return next(piece for piece in self.pieces() if isinstance(piece, str))
+
+    def pieces(self) -> Iterator[Piece]:
+        """Iterate over all there is in the answer: text, reasoning, and parts of tool calls."""
         if os.getpid() != self._process:  # Whom it decodes together with stayed behind.
             raise ReleasedError("this answer was begun before the process was forked; ask again")
-        return next(self._deltas)[1]
+        return self._pieces
 
     def close(self) -> None:
         """Stop decoding; what has been decoded stays in `answer`."""
@@ -135,7 +154,7 @@ class AnswerStream(Iterator[str]):
 
     @property
     def answer(self) -> Answer:
-        """The answer so far."""
+        """The answer so far: what of it was iterated over."""
         return self._row.answer()
 
     def __reduce__(self) -> NoReturn:
@@ -143,6 +162,14 @@ class AnswerStream(Iterator[str]):
         raise TypeError(
             "an answer in the making is neither pickled nor copied; its `answer` is a plain value"
         )
+
+
+def _read(deltas: Iterator[tuple[int, str]], row: Row) -> Iterator[Piece]:
+    """Take an answer apart as it comes. No method: a stream nobody holds has to end at once."""
+    for _, delta in deltas:
+        yield from row.reader.feed(delta)
+    if row.finish_reason is not None:  # Else it was closed: no more is to be had.
+        yield from row.reader.finish()
 
 
 @dataclass
@@ -160,6 +187,10 @@ class Row:
     """Seconds until the document's keys and values were there."""
     read_tokens: int = 0
     """Document tokens that had to be computed for this answer."""
+    guide: TokenGuide | None = field(default=None, repr=False)
+    """What the answer has to be like."""
+    reader: OutputReader = field(default_factory=partial(OutputReader, None), repr=False)
+    """Takes the answer apart. Whoever streams feeds it; else it is fed once, in the end."""
 
     def __post_init__(self) -> None:
         assert self.request is not None
@@ -195,9 +226,15 @@ class Row:
 
     def push(self, logits: torch.Tensor) -> None:
         """Choose the next token from `logits`, shape (vocab_size,)."""
-        token = self._sampler.choose(logits, self.ids)
+        self._check_time()
+        allowed = logits
+        if self.guide is not None:
+            allowed = self.guide.mask(logits, self.max_new_tokens - len(self.ids))
+        token = self._sampler.choose(allowed, self.ids)
         self._last = time.perf_counter()
         self._first = self._first or self._last
+        if self.guide is not None:
+            self.guide.accept(token)
         if token in self._eos_token_ids:
             self._ended_by_eos = True
             self.text += self._stream.flush()
@@ -212,6 +249,10 @@ class Row:
         ids, self.ids, self.text = self.ids, [], ""
         self._stream = TextStream(self._decode, self.config.stop)
         self._ended_by_eos = False
+        if self.guide is not None:
+            self.guide = self.guide.restart()
+            for token in ids:
+                self.guide.accept(token)
         del self._logprobs[len(ids) :]
         for token in ids:
             self._append(token)
@@ -222,16 +263,20 @@ class Row:
 
     def answer(self) -> Answer:
         """The answer so far, as a value."""
-        prefix = self._n_prefix
+        prefix, reader = self._n_prefix, self.reader
+        finish_reason = self.finish_reason or "cancelled"
+        if reader.tool_calls and finish_reason == "stop":
+            finish_reason = "tool_calls"
         return Answer(
-            text=self.text,
+            text=self.text if reader.plain else reader.text,
             token_ids=tuple(self.ids),
-            finish_reason=self.finish_reason or "cancelled",
+            finish_reason=finish_reason,
             usage=Usage(
                 prompt_tokens=prefix + len(self.suffix),
                 completion_tokens=len(self.ids) + self._ended_by_eos,
                 cached_tokens=prefix - self.read_tokens,
                 computed_tokens=self._computed + self.read_tokens,
+                reasoning_tokens=self._count_reasoning(),
             ),
             timing=Timing(
                 first_token=self.waited + (self._first or self._last) - self._started,
@@ -240,7 +285,31 @@ class Row:
             ),
             adapted=self._adapted,
             logprobs=tuple(self._logprobs) if self.config.logprobs else None,
+            reasoning=reader.reasoning,
+            tool_calls=reader.tool_calls,
+            invalid_tool_calls=reader.invalid_tool_calls,
         )
+
+    def whole_answer(self) -> Answer:
+        """The answer of a row that was decoded to its end, and not streamed."""
+        self.reader.feed(self.text)
+        self.reader.finish()
+        return self.answer()
+
+    def _count_reasoning(self) -> int:
+        end = self.reader.end_of_thinking
+        if end is None or not self.reader.reasoning:
+            return 0
+        fewest = range(1, len(self.ids) + 1)
+        return bisect_left(fewest, True, key=lambda n: end in self._decode(self.ids[:n])) + 1
+
+    def _check_time(self) -> None:
+        timeout = self.config.timeout
+        if timeout is not None and time.perf_counter() - self._started + self.waited > timeout:
+            raise AnswerTimeoutError(
+                f"no whole answer after {timeout:g} s and {len(self.ids)} tokens; allow more time, "
+                f"or fewer tokens"
+            )
 
     def _append(self, token: int) -> None:
         self.ids.append(token)

@@ -17,6 +17,8 @@ from ttt_core.runtime import Runtime
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from ttt_core.constrained import Vocabulary
+
 
 class LoadedModel:
     """One model, its runtime, its chat format and its identity."""
@@ -59,6 +61,17 @@ class LoadedModel:
     def name(self) -> str:
         """Hub id or path of the model, if it was loaded from one."""
         return str(getattr(self.runtime.model.config, "_name_or_path", "") or "")
+
+    @lazy_property
+    def vocabulary(self) -> Vocabulary:
+        """What constrained output is made of; seconds for large vocabularies, so only on demand."""
+        from ttt_core.constrained import Vocabulary
+
+        return Vocabulary(
+            self.tokenizer,
+            vocab_size=int(self.runtime.model.get_output_embeddings().weight.shape[0]),
+            eos_token_ids=self.eos_token_ids,
+        )
 
     # Reading every weight takes seconds for large models, so only those who adapt pay.
 

@@ -5,6 +5,7 @@ Importing this file is cheap: torch and transformers load when a model does.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,28 @@ def settled(model: str) -> str:
     The model may be loaded after this process has changed its directory, or by another process.
     """
     return os.path.abspath(model) if os.path.isdir(model) else model
+
+
+def peek_window(model: str, revision: str | None = None) -> int | None:
+    """Return a model's window as its config.json tells it, if that is on this machine; else None.
+
+    Loads no weights, no transformers, and asks nobody.
+    """
+    file: Any = Path(model) / "config.json"
+    if not file.is_file():
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+
+        try:
+            file = try_to_load_from_cache(model, "config.json", revision=revision)
+        except HFValidationError:  # A folder that is not there.
+            return None
+    try:
+        config = json.loads(Path(file).read_text(encoding="utf-8"))
+        window = config.get("text_config", config)["max_position_embeddings"]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return window if isinstance(window, int) else None
 
 
 def load(

@@ -1,8 +1,14 @@
-"""LangChain's own test suites. The model is random: texts are gibberish, the plumbing is not."""
+"""LangChain's own test suites, none of them overridden.
+
+Most run on the bundled model, a toy that was never shown a tool: what passes there, passes by
+construction. The tests that need a model of some capability run on a scripted one, see
+tests/scripted.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Iterator
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -13,13 +19,31 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 
 from langchain_ttt import ChatTTT
+from tests.langchain.capable import CAPABLE, capable
+from tests.scripted import ScriptedModel, scripted_tokenizer
+from ttt_core import TTTEngine
 
 pytest.importorskip("langchain_tests")
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
+DOCUMENT = "amber falcon: Oslo\nquiet harbour: Lima\n"
+
 
 class TestUnit(ChatModelUnitTests):
+    @pytest.fixture(autouse=True)
+    def _on_the_list(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Put ChatTTT on LangChain's list of classes that `load(allowed_objects="all")` means.
+
+        The list names classes of LangChain's own packages alone, so that test_serdes cannot pass
+        for anybody else's; users pass `allowed_objects=[ChatTTT]`, as test_chat_models.py does.
+        """
+        module = importlib.import_module("langchain_core.load.load")
+        path = tuple(ChatTTT.lc_id())
+        listed = {**module.ALL_SERIALIZABLE_MAPPINGS, path: path}
+        monkeypatch.setattr(module, "ALL_SERIALIZABLE_MAPPINGS", listed)
+        monkeypatch.setattr(module, "_default_class_paths_cache", {})
+
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
         return ChatTTT
@@ -32,25 +56,33 @@ class TestUnit(ChatModelUnitTests):
     def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
         return {"TTT_MODEL": "someone/some-model"}, {}, {"model": "someone/some-model"}
 
-    @pytest.mark.xfail(
-        strict=True,
-        raises=ValueError,
-        reason="load(allowed_objects='all') means langchain-core's own closed list of classes, "
-        "which no third-party package is on; test_chat_models.py loads with ours on the list",
-    )
-    def test_serdes(self, model: BaseChatModel, snapshot: Any) -> None:
-        super().test_serdes(model, snapshot)
+
+@pytest.fixture(scope="module")
+def scripted_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TTTEngine]:
+    """An engine on the model that stands in for a capable one."""
+    tokenizer = scripted_tokenizer(tools=True)
+    model = ScriptedModel(capable, tokenizer)
+    with TTTEngine(model, tokenizer, store=tmp_path_factory.mktemp("store")) as engine:
+        yield engine
 
 
 class TestIntegration(ChatModelIntegrationTests):
     folder: Path
 
     @pytest.fixture(autouse=True)
-    def _save_models(self, tmp_path: Path, make_model: Callable[..., Any], tokenizer: Any) -> None:
+    def _save_another(self, tmp_path: Path, make_model: Callable[..., Any], tokenizer: Any) -> None:
         type(self).folder = tmp_path
-        for seed, name in enumerate(("one", "two")):
-            make_model("qwen3", seed=seed).save_pretrained(tmp_path / name)
-            tokenizer.save_pretrained(tmp_path / name)
+        make_model("qwen3").save_pretrained(tmp_path / "other")
+        tokenizer.save_pretrained(tmp_path / "other")
+
+    @pytest.fixture
+    def model(self, request: pytest.FixtureRequest, scripted_engine: TTTEngine) -> BaseChatModel:
+        """As the suite's own fixture, but scripted where a model that small cannot pass."""
+        own = self.chat_model_params
+        if request.node.originalname in CAPABLE:
+            own = {"engine": scripted_engine, "max_tokens": 256}
+        own = {**self.standard_chat_model_params, **own, **getattr(request, "param", {})}
+        return ChatTTT(**own)
 
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
@@ -58,20 +90,28 @@ class TestIntegration(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"model": str(self.folder / "one"), "max_tokens": 8}
+        return {"max_tokens": 100}
 
     @property
     def model_override_value(self) -> str:
-        return str(self.folder / "two")
+        return str(self.folder / "other")
+
+    @property
+    def supports_json_mode(self) -> bool:
+        return True
+
+    @property
+    def supports_anthropic_inputs(self) -> bool:
+        return True
 
     @property
     def supported_usage_metadata_details(self) -> dict[Any, Any]:
         return {"invoke": ["cache_read_input"], "stream": ["cache_read_input"]}
 
     def invoke_with_cache_read_input(self, *, stream: bool = False) -> AIMessage:
-        llm = ChatTTT(**self.chat_model_params, documents=["the owl lives in the old tree"])
+        llm = ChatTTT(documents=[DOCUMENT])
         if not stream:
-            return llm.invoke("Where?")
-        whole = reduce(add, llm.stream("Where?"))
+            return llm.invoke("Where is amber falcon?")
+        whole = reduce(add, llm.stream("Where is amber falcon?"))
         assert isinstance(whole, AIMessage)
         return whole

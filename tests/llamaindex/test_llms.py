@@ -155,7 +155,7 @@ def test_figures_are_the_engines_and_plain_json(
     }
     assert raw["ttt"]["decision"] == "adapted"
     assert raw["ttt"]["source"] == "trained"
-    assert raw["ttt"]["document_id"] == adapted.document_hash == owls.document_ids[0]
+    assert raw["ttt"]["document_id"] == adapted.id
     assert raw["ttt"]["computed_tokens"] == answer.usage.computed_tokens
     assert "owl" not in json.dumps(raw)
     assert method(owls)[-1].raw["ttt"]["source"] == "memory"
@@ -193,7 +193,7 @@ def test_options_of_the_call_reach_the_engine(
 
 @pytest.mark.parametrize("method", WHOLE + STREAMED)
 def test_unknown_options_are_errors(llm: TTTLLM, method: Method) -> None:
-    with pytest.raises(ConfigError, match=r"'temprature'; a call takes: temperature, max_tokens"):
+    with pytest.raises(ConfigError, match=r"did you mean 'temperature'\?"):
         method(llm, temprature=1)
     with pytest.raises(ConfigError, match="'tools'"):
         method(llm, tools=[{}])

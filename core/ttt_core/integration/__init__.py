@@ -5,6 +5,6 @@ Knows no framework. Importing it is cheap: torch and transformers load with the 
 
 from ttt_core.integration.documents import to_documents
 from ttt_core.integration.options import EngineOptions
-from ttt_core.integration.reply import Reply, in_thread
+from ttt_core.integration.reply import Reply, in_thread, run_in_thread
 
-__all__ = ["EngineOptions", "Reply", "in_thread", "to_documents"]
+__all__ = ["EngineOptions", "Reply", "in_thread", "run_in_thread", "to_documents"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from typing_extensions import Self
@@ -16,9 +17,11 @@ from ttt_core.config import GenerationConfig
 from ttt_core.document import Document, as_document
 from ttt_core.errors import ConfigError, DocumentError
 from ttt_core.integration.documents import identify
-from ttt_core.integration.reply import Reply
+from ttt_core.integration.registry import registry_for
+from ttt_core.integration.reply import Reply, run_in_thread
+from ttt_core.integration.resolver import Mode, resolve
 from ttt_core.integration.tenant import check_seal, make_namespace, make_seal
-from ttt_core.loading import default_model
+from ttt_core.loading import default_model, peek_window
 from ttt_core.progress import ProgressCallback, ignore_progress
 
 if TYPE_CHECKING:
@@ -38,8 +41,19 @@ OPTIONS = (
     "min_p",
     "repetition_penalty",
     "seed",
+    "timeout",
+    "logprobs",
+    "top_logprobs",
+    "enable_thinking",
+    "thinking_budget",
 )
 """Decoding options of an instance and of a call, under the names that both frameworks use."""
+
+CALL_OPTIONS = (*OPTIONS, "tools", "tool_choice", "parallel_tool_calls", "response_format")
+"""Those of a call."""
+
+OWN_OPTIONS = ("model", "documents", "adapter", "documents_from", "n", "max_retries")
+"""Options of a call that are no decoding options."""
 
 
 class EngineOptions(BaseModel, Generic[D]):
@@ -68,6 +82,23 @@ class EngineOptions(BaseModel, Generic[D]):
     min_p: float | None = None
     repetition_penalty: float | None = None
     seed: int | None = None
+    timeout: float | None = None
+    """Seconds for a whole answer, reading and adapting included; None: it may take its time."""
+    max_retries: int = Field(default=0, ge=0)
+    """How often to begin again when the device's memory is full or the store cannot be read.
+    Nothing else fails by chance: nothing here is remote."""
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    enable_thinking: bool | None = None
+    """Let a reasoning model think before it answers; off by default, since retrieval gains little
+    by it."""
+    thinking_budget: int | None = None
+    """Most tokens of thinking."""
+    documents_from: Mode = "marked"
+    """Where documents may come from, beside call and instance: `marked` parts of messages; `auto`,
+    also long texts that were asked about before; or `off`."""
+    min_document_tokens: int = Field(default=1024, ge=1)
+    """What is shorter and only marked, or found, is answered in-context and never trained on."""
     documents: tuple[Document, ...] = Field(default=(), exclude=True, repr=False)
     """What every question is about. Never serialised, logged, traced or sent to callbacks."""
     document_ids: tuple[str, ...] = ()
@@ -140,12 +171,36 @@ class EngineOptions(BaseModel, Generic[D]):
             system: The system message that questions will come with, if not the instance's own;
                 it is read along.
             on_progress: Called along the way; an exception it raises cancels.
+
+        Returns:
+            A handle; it, or its `id`, can be given to calls as `adapter=`.
         """
         chosen = self.documents if documents is None else self._to_documents(documents)
         self._check_texts(chosen)
         system = self._default_system() if system is None else system
+        engine = self._engine()
         with self._errors():
-            return self._engine().adapt(chosen, system=system, on_progress=on_progress)
+            adapted = engine.adapt(chosen, system=system, on_progress=on_progress)
+        registry_for(engine).register(chosen, adapted.id)
+        return adapted
+
+    async def aadapt(
+        self,
+        documents: D | Sequence[D] | None = None,
+        *,
+        system: str | None = None,
+        on_progress: ProgressCallback = ignore_progress,
+    ) -> AdaptedDocument:
+        """Adapt beside the event loop; see `adapt`. Cancelling the task stops the work.
+
+        `on_progress` is called in the event loop.
+        """
+        chosen = None if documents is None else self._to_documents(documents)
+
+        def work(check: ProgressCallback) -> AdaptedDocument:
+            return self.adapt(cast("D | None", chosen), system=system, on_progress=check)
+
+        return await run_in_thread(work, on_progress)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy with changes, validated.
@@ -211,29 +266,109 @@ class EngineOptions(BaseModel, Generic[D]):
             ConfigError: An option that does not exist.
         """
         given = {name: value for name, value in call.items() if value is not None}
-        for name in sorted(given.keys() - set(OPTIONS)):
-            raise ConfigError(f"unknown option {name!r}; a call takes: {', '.join(OPTIONS)}")
+        for name in sorted(given.keys() - set(CALL_OPTIONS)):
+            known = sorted((*CALL_OPTIONS, *OWN_OPTIONS))
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ConfigError(f"unknown option {name!r}; {hint}a call takes: {', '.join(known)}")
         merged = {**{name: getattr(self, name) for name in OPTIONS}, **given}
         merged["max_new_tokens"] = merged.pop("max_tokens")
         return {name: value for name, value in merged.items() if value is not None}
 
+    def _check_call(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a call's decoding options merged with the instance's; see `_decoding`."""
+        return self._decoding({k: v for k, v in call.items() if k not in OWN_OPTIONS})
+
     def _reply(
         self,
         messages: Sequence[Message],
-        options: Mapping[str, Any],
-        on_progress: ProgressCallback,
-        *,
-        model: str | None = None,
+        call: Mapping[str, Any],
+        on_progress: ProgressCallback = ignore_progress,
     ) -> Reply:
-        """Begin an answer about the instance's documents; `options` come from `_decoding`."""
-        self._check_texts(self.documents)
-        return Reply(
-            self._engine(model),
+        """Begin to answer.
+
+        Args:
+            messages: Core messages; contents may be lists of the parts that `resolver` knows.
+            call: Options of the call, `OWN_OPTIONS` among them.
+            on_progress: Told of loading, reading and training.
+
+        Raises:
+            ConfigError: An option that does not exist.
+            DocumentError: An adapter that is not known, or documents without their texts.
+        """
+        own = {name: call[name] for name in OWN_OPTIONS if call.get(name) is not None}
+        options = self._check_call(call)
+        engine = self._engine(own.get("model"))
+        called = self._called(engine, own)
+        if called is None:
+            self._check_texts(self.documents)
+        resolved = resolve(
             messages,
-            documents=self.documents,
+            call=called,
+            own=self.documents,
+            mode=own.get("documents_from", self.documents_from),
+            min_tokens=self.min_document_tokens,
+            count_tokens=engine.count_tokens,
+            registry=registry_for(engine),
+        )
+        return Reply(
+            engine,
+            resolved.messages,
+            resolved=resolved,
             options=options,
+            n=own.get("n", 1),
+            max_retries=own.get("max_retries", self.max_retries),
             on_progress=on_progress,
         )
+
+    def _count(self, messages: Sequence[Message], call: Mapping[str, Any]) -> int:
+        """Count the tokens of a conversation whose documents stand in it as text."""
+        engine = self._engine(call.get("model"))
+        plain = resolve(
+            messages,
+            call=None,
+            own=(),
+            mode="off",
+            min_tokens=self.min_document_tokens,
+            count_tokens=engine.count_tokens,
+            registry=registry_for(engine),
+        )
+        options = self._check_call(call)
+        return engine.count_prompt_tokens(plain.messages, **options)
+
+    def _known_window(self) -> int | None:
+        """Return the model's window if that can be known without loading or fetching anything."""
+        return peek_window(self.model, self.revision) if self.engine is None else None
+
+    def _without_texts(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace the documents and the handle of a call by their ids, for traces and keys."""
+        shown = dict(call)
+        if shown.get("documents") is not None:
+            shown["documents"] = list(identify(self._to_documents(shown["documents"])))
+        if shown.get("adapter") is not None:
+            shown["adapter"] = getattr(shown["adapter"], "id", shown["adapter"])
+        return shown
+
+    def _called(
+        self, engine: TTTEngine, own: Mapping[str, Any]
+    ) -> tuple[Document, ...] | None:
+        """Return the documents that a call brings, by themselves or by an adapter's id."""
+        documents, adapter = own.get("documents"), own.get("adapter")
+        if documents is not None and adapter is not None:
+            raise ConfigError("a call takes documents= or adapter=, not both")
+        if documents is not None:
+            return self._to_documents(documents)
+        if adapter is None:
+            return None
+        name = adapter if isinstance(adapter, str) else getattr(adapter, "id", None)
+        found = registry_for(engine).get(name) if isinstance(name, str) else None
+        if found is None:
+            raise DocumentError(
+                "adapter= takes what adapt() returned, or its id, in the process, namespace and "
+                "with the model where it was made; elsewhere pass documents=, which finds in the "
+                "store what was learned"
+            )
+        return found
 
     def _check_texts(self, documents: Sequence[Document]) -> None:
         """Refuse to answer without documents that are known by their ids only.

@@ -1,75 +1,120 @@
-"""One answer about documents, in a thread or beside an event loop."""
+"""Answers about documents, in a thread or beside an event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ttt_core.chat import Message, split_system
-from ttt_core.document import Document
+from ttt_core.errors import AnswerTimeoutError, OutOfMemoryError, StoreError
+from ttt_core.integration.resolver import NOTHING, Resolved
 from ttt_core.progress import Progress, ProgressCallback, ignore_progress
 
 if TYPE_CHECKING:
     from ttt_core import AdaptedDocument, Answer, AnswerStream, TTTEngine
+    from ttt_core.output import Piece
 
 T = TypeVar("T")
 
 _END: Any = object()
 
+_MAY_PASS = (OutOfMemoryError, StoreError)
+"""Errors that may be gone the next time: somebody else's memory, a disk that was away."""
+
 
 class Reply:
-    """One answer in the making: `deltas()` makes it; the rest tells, afterwards, what was done."""
+    """Answers in the making: `pieces()` makes them; the rest tells, afterwards, what was done.
+
+    Args:
+        engine: Answers.
+        messages: The conversation, all texts.
+        resolved: What of it, or beside it, is to be read as a document.
+        options: How to decode, in the engine's names.
+        n: How many answers to give.
+        max_retries: How often to begin again when memory or store fail, before anything was said.
+        on_progress: Told of loading, reading and training.
+    """
 
     def __init__(
         self,
         engine: TTTEngine,
         messages: Sequence[Message],
         *,
-        documents: Sequence[Document] = (),
+        resolved: Resolved = NOTHING,
         options: Mapping[str, Any],
+        n: int = 1,
+        max_retries: int = 0,
         on_progress: ProgressCallback = ignore_progress,
     ) -> None:
         self._engine = engine
         self._messages = messages
-        self._documents = documents
-        self._options = options
+        self._resolved = resolved
+        self._options = dict(options)
+        self._n = n
+        self._max_retries = max_retries
         self._on_progress = on_progress
         self._adapted: AdaptedDocument | None = None
-        self._stream: AnswerStream | None = None
+        self._streams: list[AnswerStream] = []
+        self._deadline = _deadline(self._options.get("timeout"))
+
+    def pieces(self) -> Generator[tuple[int, Piece], None, None]:
+        """Read the documents, or fetch them, then answer; closing stops the work.
+
+        Yields:
+            Which answer, counted from 0, and what is new in it.
+        """
+        for attempt in range(self._max_retries + 1):
+            said = False
+            try:
+                for piece in self._attempt():
+                    said = True
+                    yield piece
+                return
+            except _MAY_PASS:
+                if said or attempt == self._max_retries:
+                    raise
 
     def deltas(self) -> Generator[str, None, None]:
-        """Read the documents, or fetch them, then answer in pieces; closing stops the work."""
-        if self._documents:
-            system, _ = split_system(self._messages)
-            self._adapted = self._engine.adapt(
-                self._documents, system=system, on_progress=self._on_progress
-            )
-        self._stream = self._engine.stream(self._adapted, self._messages, **self._options)
-        yield from self._stream
+        """Answer with text alone; see `pieces`."""
+        with closing(self.pieces()) as pieces:
+            for _, piece in pieces:
+                if isinstance(piece, str):
+                    yield piece
 
     @property
     def answer(self) -> Answer:
         """The answer so far."""
-        assert self._stream is not None
-        return self._stream.answer
+        return self.answers[0]
 
-    def details(self) -> dict[str, Any]:
+    @property
+    def answers(self) -> list[Answer]:
+        """All answers so far."""
+        assert self._streams
+        return [stream.answer for stream in self._streams]
+
+    def details(self, answer: Answer | None = None) -> dict[str, Any]:
         """What was done and at what cost: plain JSON, and nothing of the texts."""
-        answer, adapted = self.answer, self._adapted
+        answer, adapted = answer or self.answer, self._adapted
         report = adapted.report if adapted else None
+        probe = report.probe if report else None
         return {
-            "decision": report.decision if report else "no_document",
-            "reasons": list(report.reasons) if report else [],
+            "decision": report.decision if report else ("read" if adapted else "no_document"),
+            "reasons": [*self._resolved.reasons, *(report.reasons if report else ())],
+            "documents_from": self._resolved.source,
+            "document_id": adapted.id if adapted else None,
+            "document_tokens": adapted.n_tokens if adapted else 0,
             "source": adapted.source if adapted else None,
-            "document_id": adapted.document_hash if adapted else None,
             "namespace": self._engine.namespace.name,
             "dropped_tokens": adapted.dropped_tokens if adapted else 0,
             "cached_tokens": answer.usage.cached_tokens,
             "computed_tokens": answer.usage.computed_tokens,
             "attention": answer.timing.attention,
+            "probe": probe.model_dump(include=_PROBE) if probe else None,
             "seconds": {
                 **(adapted.seconds if adapted else {}),
                 "first_token": answer.timing.first_token,
@@ -77,9 +122,65 @@ class Reply:
             },
         }
 
+    def _attempt(self) -> Generator[tuple[int, Piece], None, None]:
+        self._adapted = self._read()
+        with ExitStack() as stack:
+            self._streams = []
+            for number in range(self._n):
+                stream = self._engine.stream(
+                    self._adapted, self._messages, **self._options_of(number)
+                )
+                self._streams.append(stack.enter_context(closing(stream)))
+            yield from _in_turns([stream.pieces() for stream in self._streams])
+
+    def _read(self) -> AdaptedDocument | None:
+        if not self._resolved.documents:
+            return None
+        system, _ = split_system(self._messages)
+        read = self._engine.adapt if self._resolved.adapt else self._engine.read
+        return read(self._resolved.documents, system=system, on_progress=self._check)
+
+    def _options_of(self, number: int) -> dict[str, Any]:
+        own = dict(self._options)
+        if number and own.get("seed") is not None:
+            own["seed"] += number  # One seed for all would give the same answer n times.
+        if self._deadline is not None:
+            own["timeout"] = max(self._deadline - time.monotonic(), 1e-3)
+        return own
+
+    def _check(self, progress: Progress) -> None:
+        self._on_progress(progress)
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise AnswerTimeoutError(
+                f"no answer after {self._options['timeout']:g} s: the document was still being "
+                f"read or adapted to; adapt it before, or allow more time"
+            )
+
+
+_PROBE = {"clozes", "before", "after", "right_before", "right_after", "gain", "p_value"}
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _in_turns(
+    streams: Sequence[Iterator[Piece]],
+) -> Generator[tuple[int, Piece], None, None]:
+    """Take a piece of each in turn, so that answers that are decoded together end together."""
+    running = list(enumerate(streams))
+    while running:
+        for number, stream in tuple(running):
+            piece = next(stream, _END)
+            if piece is _END:
+                running.remove((number, stream))
+            else:
+                yield number, piece
+
 
 async def in_thread(
     start: Callable[[ProgressCallback], Generator[T, None, None]],
+    on_progress: ProgressCallback = ignore_progress,
 ) -> AsyncGenerator[T, None]:
     """Iterate over blocking work from an event loop that goes on turning.
 
@@ -89,6 +190,7 @@ async def in_thread(
     Args:
         start: Makes the iterator; receives the progress callback through which long steps
             between two items learn that nobody waits any more.
+        on_progress: Called in the event loop; the work does not wait for it.
     """
     abandoned = threading.Event()
     items: Generator[T, None, None] | None = None
@@ -96,6 +198,8 @@ async def in_thread(
     def check(progress: Progress) -> None:
         if abandoned.is_set():
             raise CancelledError
+        if on_progress is not ignore_progress:
+            loop.call_soon_threadsafe(on_progress, progress)
 
     loop = asyncio.get_running_loop()
     worker = ThreadPoolExecutor(1, thread_name_prefix="ttt")
@@ -108,3 +212,16 @@ async def in_thread(
         if items is not None:
             worker.submit(items.close)  # Behind the step in progress: a running generator refuses.
         worker.shutdown(wait=False)
+
+
+async def run_in_thread(
+    work: Callable[[ProgressCallback], T], on_progress: ProgressCallback = ignore_progress
+) -> T:
+    """Await one piece of blocking work; see `in_thread`."""
+
+    def start(check: ProgressCallback) -> Generator[T, None, None]:
+        yield work(check)
+
+    async for result in in_thread(start, on_progress):
+        return result
+    raise AssertionError("work yields one result")

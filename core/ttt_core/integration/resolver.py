@@ -1,0 +1,496 @@
+"""Which text of a prompt is a document, to be read ahead and adapted to.
+
+The order of what the model reads stays: a document is read first, behind the system messages, so
+that text becomes one where it stands first anyway, or where somebody says that it is a document.
+Text that comes once is never trained on; what is not taken stays in the prompt, and is not lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Literal, TypeAlias, get_args
+
+from ttt_core.chat import SEAM, Message
+from ttt_core.document import Document
+from ttt_core.errors import ConfigError, DocumentError
+from ttt_core.integration.registry import DocumentRegistry, Found
+
+Mode = Literal["marked", "auto", "off"]
+DocumentsFrom = Literal["call", "content", "instance", "auto"]
+
+IN_ANSWERS = "a document in an assistant or tool message was left in the text"
+UNREADABLE = "a marked text that cannot be read as a document was left in the text"
+LATER = (
+    "a marked text behind the first user turn was left in the text: what stands before it would "
+    "have to be read along, and is not the same for another question"
+)
+BEHIND_TEXT = "a marked text that stands behind other text was left in the text"
+FIRST_MARKED = (
+    "the text before the marked document is part of what would be read; it was seen for the first "
+    "time, so keys and values could not be reused"
+)
+AGAIN_MARKED = "the text up to the marked document's end was seen before: it was read as one"
+NO_HEAD = (
+    "the conversation does not begin with a user's turn, so that nothing can be read ahead of it"
+)
+CALL_NAMES_OTHERS = "documents in the messages were left in the text: the call names its own"
+INSTEAD_OF_OWN = "the instance's documents were not read: the call or its messages bring their own"
+KNOWN = "a document that is known was found in the prompt, and is read from where it was"
+FIRST_HEAD = (
+    "the head of the prompt was seen for the first time: it was read, so that its keys and values "
+    "can be used again, but not adapted to, since the next question may bring another"
+)
+AGAIN_HEAD = "the head of the prompt was seen before, so that it is worth adapting to"
+
+
+@dataclass(frozen=True)
+class Text:
+    """Text of a message."""
+
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Text that its author marked for caching."""
+
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A document that came as one, beside the text."""
+
+    document: Document = field(repr=False)
+
+
+Part: TypeAlias = Text | Marked | Attachment
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What to read, and the conversation that is left.
+
+    Attributes:
+        documents: To be read together, ahead of the conversation; often none.
+        messages: All contents are text. Messages that only held documents are gone.
+        source: Who said that these are the documents; `auto`: nobody did.
+        adapt: Whether to adapt to them. If not, their keys and values are worth keeping anyway.
+        reasons: For the caller, in plain sentences; nothing of the texts.
+    """
+
+    documents: tuple[Document, ...] = field(default=(), repr=False)
+    messages: tuple[Message, ...] = field(default=(), repr=False)
+    source: DocumentsFrom | None = None
+    adapt: bool = False
+    reasons: tuple[str, ...] = ()
+
+
+_LONG_TOKEN = 16
+"""Characters: hardly a text has longer tokens on average."""
+
+_LONGEST_CUE = 40
+
+NOTHING = Resolved()
+"""No documents, and no messages either."""
+
+
+def resolve(
+    messages: Sequence[Message],
+    *,
+    call: tuple[Document, ...] | None,
+    own: tuple[Document, ...],
+    mode: Mode,
+    min_tokens: int,
+    count_tokens: Callable[[str], int],
+    registry: DocumentRegistry,
+) -> Resolved:
+    """Find the documents of a request. The first of these that has some wins:
+
+    1. the call;
+    2. the messages: attachments, which go to the head, and marked texts, as
+       https://platform.claude.com/docs/en/build-with-claude/prompt-caching has them. Text that
+       stands before a marked one in the user's turn is read along, but only when all of it comes
+       again;
+    3. the instance;
+    4. with `auto`, the prompt: a text that the registry knows, wherever it stands, or else the
+       head, a system message or what stands before the last paragraph of the first user turn. It
+       is read the first time, and adapted to when it comes again.
+
+    The registry remembers what was seen: call this once for every request.
+
+    Args:
+        messages: Contents are text, or lists of `Text`, `Marked` and `Attachment`; other keys of
+            messages stay.
+        call: Documents of the call, if it names any.
+        own: The instance's.
+        mode: `marked`: 1 to 3; `auto`: all; `off`: 1 and 3, contents are text.
+        min_tokens: Marked texts and heads of fewer tokens are left where they are.
+        count_tokens: The number of tokens of a text.
+        registry: Of the engine and namespace that will answer.
+
+    Raises:
+        ConfigError: No such mode, or a content that is neither text nor a list of parts.
+    """
+    if mode not in get_args(Mode):
+        raise ConfigError(f"expected 'marked', 'auto' or 'off', found {mode!r}")
+    prompt = _Prompt(messages)
+    if call:
+        return _from_call(prompt, call, own)
+    search = _Search(prompt, own, min_tokens, count_tokens, registry)
+    found = search.marked() if mode != "off" else None
+    if found is None and own:
+        found = Resolved(own, prompt.left(), "instance", adapt=True)
+    if found is None and mode == "auto":
+        found = search.known() or search.head()
+    found = found or Resolved(messages=prompt.left())
+    reasons = dict.fromkeys([*search.reasons, *found.reasons])
+    return Resolved(found.documents, found.messages, found.source, found.adapt, tuple(reasons))
+
+
+def _from_call(prompt: _Prompt, call: tuple[Document, ...], own: tuple[Document, ...]) -> Resolved:
+    reasons = [CALL_NAMES_OTHERS] if prompt.has_marks else []
+    reasons += [INSTEAD_OF_OWN] if own not in ((), call) else []
+    return Resolved(call, prompt.left(), "call", adapt=True, reasons=tuple(reasons))
+
+
+Place: TypeAlias = tuple[int, int]
+"""A message's number and that of one of its parts."""
+
+
+class _Prompt:
+    """A conversation in parts: `turns[opening:rest]` is the first user turn, if it comes first."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._messages = messages
+        self._parts = [_parts(message.get("content")) for message in messages]
+        roles = _roles(messages)
+        self.opening = sum(1 for _ in takewhile(lambda role: role == "system", roles))
+        turn = list(takewhile(lambda role: role == "user", roles[self.opening :]))
+        self.rest = self.opening + len(turn)
+        self.has_head = bool(turn) or self.opening == len(roles)
+        self.continued = bool(roles) and roles[-1] != "user"
+
+    @property
+    def has_marks(self) -> bool:
+        """Whether there are other parts than text."""
+        return any(not isinstance(part, Text) for parts in self._parts for part in parts)
+
+    def parts(self) -> list[tuple[Place, Part]]:
+        """All parts with their places, in order."""
+        return [
+            ((number, index), part)
+            for number, parts in enumerate(self._parts)
+            for index, part in enumerate(parts)
+        ]
+
+    def role(self, number: int) -> str:
+        return str(self._messages[number]["role"])
+
+    def left(self, taken: Collection[Place] = ()) -> tuple[Message, ...]:
+        """The conversation without some of its parts."""
+        texts = [
+            _joined(
+                [None if (number, index) in taken else part for index, part in enumerate(parts)]
+            )
+            for number, parts in enumerate(self._parts)
+        ]
+        return self.with_texts(texts, {number for number, _ in taken})
+
+    def with_texts(self, texts: Sequence[str], changed: Collection[int]) -> tuple[Message, ...]:
+        """The conversation with other contents; messages that became empty are left out.
+
+        But not a user's, unless it stands beside another one: turns go on alternating.
+        """
+        kept: list[Message] = []
+        for number, (message, text) in enumerate(zip(self._messages, texts, strict=True)):
+            neighbours = [*kept[-1:], *self._messages[number + 1 : number + 2]]
+            needed = message["role"] != "system" and "user" not in _roles(neighbours)
+            if text.strip() or needed or number not in changed:
+                kept.append({**message, "content": text})
+        return tuple(kept)
+
+    def cut_at(self, place: Place) -> tuple[str, str]:
+        """The first user turn up to a part's end, and from there."""
+        number, index = place
+        before = [_joined(parts) for parts in self._parts[self.opening : number]]
+        behind = [_joined(parts) for parts in self._parts[number + 1 : self.rest]]
+        parts = self._parts[number]
+        head, tail = _joined(parts[: index + 1]), _joined([None, *parts[index + 1 :]])
+        return SEAM.join([*before, head]), SEAM.join([text for text in (tail, *behind) if text])
+
+    def behind_head(self, texts: Sequence[str], tail: str) -> tuple[Message, ...]:
+        """The conversation with `tail` as its first user turn."""
+        merged = {**self._messages[self.rest - 1], "content": tail}
+        others = self.with_texts(texts, ())
+        return (*others[: self.opening], merged, *others[self.rest :])
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What could be read ahead, and the conversation behind it."""
+
+    text: str
+    before: str
+    messages: tuple[Message, ...]
+
+
+class _Search:
+    """One request's search for documents in its messages. Collects `reasons`."""
+
+    def __init__(
+        self,
+        prompt: _Prompt,
+        own: tuple[Document, ...],
+        min_tokens: int,
+        count_tokens: Callable[[str], int],
+        registry: DocumentRegistry,
+    ) -> None:
+        self.reasons: list[str] = []
+        self._prompt = prompt
+        self._own = own
+        self._min_tokens = min_tokens
+        self._count_tokens = count_tokens
+        self._registry = registry
+        self._waits = False
+
+    def marked(self) -> Resolved | None:
+        """Take what the messages bring as documents."""
+        taken: dict[Place, Document] = {}
+        behind: list[Place] = []
+        has_text = False
+        for place, part in self._prompt.parts():
+            in_turn = self._prompt.opening <= place[0] < self._prompt.rest
+            document = None if isinstance(part, Text) else self._document(place, part)
+            if document is None:
+                has_text = has_text or (in_turn and bool(_text_of(part).strip()))
+            elif isinstance(part, Marked) and in_turn and has_text:
+                behind.append(place)
+            else:
+                taken[place] = document
+        if not taken:
+            return self._marked_head(behind)
+        self.reasons += [BEHIND_TEXT] * bool(behind) + [INSTEAD_OF_OWN] * bool(self._own)
+        documents = tuple(dict.fromkeys(taken.values()))
+        return Resolved(documents, self._prompt.left(taken), "content", adapt=True)
+
+    def known(self) -> Resolved | None:
+        """Find documents that were named before."""
+        if not self._prompt.has_head:
+            return None
+        messages = self._prompt.left()
+        best: tuple[int, str, Found] | None = None
+        for number, message in enumerate(messages):
+            text = _normal(message["content"]) if message["role"] in _ASKING else ""
+            found = self._registry.find(text) if text else None
+            if found and (best is None or found.length > best[2].length):
+                best = number, text, found
+        if best is None:
+            return None
+        number, text, found = best
+        texts = self._texts()
+        texts[number] = _without(text, found)
+        left = self._prompt.with_texts(texts, {number})
+        return Resolved(found.documents, left, "auto", adapt=True, reasons=(KNOWN,))
+
+    def head(self) -> Resolved | None:
+        """Take the longest head that was seen before, or else the longest."""
+        if self._waits:
+            return None
+        if not self._prompt.has_head:
+            self.reasons.append(NO_HEAD)
+            return None
+        heads = [one for one in self._heads() if _readable(one.text) and self._is_long(one.text)]
+        if not heads:
+            self.reasons.append(
+                f"neither a system message nor what stands before the question has "
+                f"{self._min_tokens:,} tokens"
+            )
+            return None
+        known = self._seen(heads)
+        best = max(known or heads, key=lambda one: len(one.text))
+        return Resolved(
+            (Document.of(best.text),),
+            best.messages,
+            "auto",
+            adapt=bool(known),
+            reasons=(AGAIN_HEAD if known else FIRST_HEAD,),
+        )
+
+    def _document(self, place: Place, part: Marked | Attachment) -> Document | None:
+        """Make a document of a part, if it may be one where it stands."""
+        document: Document | str
+        if self._prompt.role(place[0]) not in _ASKING:
+            document = IN_ANSWERS
+        elif not self._prompt.has_head:
+            document = NO_HEAD
+        elif isinstance(part, Attachment):
+            document = part.document
+        elif place[0] >= self._prompt.rest:
+            document = LATER
+        elif not _readable(part.text):
+            document = UNREADABLE
+        elif not self._is_long(part.text):
+            document = (
+                f"a marked text of fewer than {self._min_tokens:,} tokens was left in the text"
+            )
+        else:
+            document = Document.of(part.text)
+        if isinstance(document, Document):
+            return document
+        self.reasons.append(document)
+        return None
+
+    def _marked_head(self, ends: Sequence[Place]) -> Resolved | None:
+        """Take the text up to the last mark that was there before, in the same place."""
+        if not ends:
+            return None
+        if self._own:  # What is read must not depend on what was seen before.
+            self.reasons.append(BEHIND_TEXT)
+            return None
+        known = self._seen(map(self._head_to, ends))
+        if not known:
+            self._waits = True
+            self.reasons.append(FIRST_MARKED)
+            return None
+        head = known[-1]
+        return Resolved(
+            (Document.of(head.text),),
+            head.messages,
+            "content",
+            adapt=True,
+            reasons=(AGAIN_MARKED,),
+        )
+
+    def _head_to(self, end: Place) -> _Head:
+        texts = self._texts()
+        head, tail = self._prompt.cut_at(end)
+        return self._user_head(texts, head, tail)
+
+    def _heads(self) -> list[_Head]:
+        """What stands first in the prompt, as the system's and as the user's part of it."""
+        texts, opening = self._texts(), self._prompt.opening
+        first = next((n for n in range(opening) if self._is_long(texts[n])), opening)
+        heads = []
+        if first < opening:
+            cut = ["" if first <= n < opening else text for n, text in enumerate(texts)]
+            left = self._prompt.with_texts(cut, range(first, opening))
+            system, before = SEAM.join(texts[first:opening]), SEAM.join(texts[:first])
+            heads.append(_Head(system, before, left))
+        for head, tail in _split_question(texts[opening : self._prompt.rest]):
+            heads.append(self._user_head(texts, head, tail))
+        return heads
+
+    def _user_head(self, texts: Sequence[str], head: str, tail: str) -> _Head:
+        system = SEAM.join(texts[: self._prompt.opening])
+        return _Head(head, system, self._prompt.behind_head(texts, tail))
+
+    def _texts(self) -> list[str]:
+        return [str(message["content"]) for message in self._prompt.left()]
+
+    def _is_long(self, text: str) -> bool:
+        """Whether a text has enough tokens; of a very long one, only its beginning is counted."""
+        start = text[: self._min_tokens * _LONG_TOKEN]
+        enough = len(start) < len(text) and self._count_tokens(start) > self._min_tokens
+        return enough or self._count_tokens(text) >= self._min_tokens
+
+    def _seen(self, heads: Iterable[_Head]) -> list[_Head]:
+        """Which heads were seen before, each behind the same text: keys and values depend on it."""
+        # By what is noted of them: one that is found twice is not seen twice.
+        sights = {f"{head.before}\0{_normal(head.text)}": head for head in heads}
+        continued = self._prompt.continued
+        return [
+            head
+            for sight, head in sights.items()
+            if self._registry.seen(sight, continued=continued)
+        ]
+
+
+def _roles(messages: Sequence[Message]) -> list[str]:
+    return [str(message["role"]) for message in messages]
+
+
+_ASKING = ("system", "user")
+"""Roles of who brings documents; what tools return is new with every question."""
+
+
+def _parts(content: object) -> list[Part]:
+    if content is None or isinstance(content, str):
+        return [Text(content or "")]
+    parts: list[Part] = []
+    for part in content if isinstance(content, list | tuple) else [content]:
+        if not isinstance(part, Text | Marked | Attachment):
+            raise ConfigError(
+                f"a message's content is text, or a list of Text, Marked and Attachment, not "
+                f"{type(part).__name__}"
+            )
+        parts.append(part)
+    return parts
+
+
+def _text_of(part: Part) -> str:
+    if not isinstance(part, Attachment):
+        return part.text
+    title, text = part.document.title, part.document.text
+    return f"{title}{SEAM}{text}" if title else text
+
+
+def _joined(parts: Sequence[Part | None]) -> str:
+    """Join parts; None stands for one that was taken out: words around it must not grow together.
+
+    Text that follows text does so without anything between, as in LangChain's messages.
+    """
+    text, apart = "", False
+    for part in parts:
+        if part is None:
+            apart = True
+            continue
+        alone = isinstance(part, Attachment)
+        piece = _text_of(part)
+        piece = piece.lstrip("\r\n") if apart and not alone else piece
+        if piece.strip() or not apart:
+            text += SEAM + piece if text and (apart or alone) else piece
+            apart = alone
+    return text
+
+
+def _normal(text: str) -> str:
+    """Normalise text as documents are; empty, if it cannot be one."""
+    try:
+        return Document.of(text).text
+    except DocumentError:
+        return ""
+
+
+def _readable(text: str) -> bool:
+    return bool(_normal(text))
+
+
+def _split_question(texts: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Split the first user turn, given as its messages, into what is before the question and it.
+
+    The question is the last message, or what stands behind the last blank line.
+    """
+    if len(texts) > 1:
+        yield SEAM.join(texts[:-1]), texts[-1]
+    lines = _normal(SEAM.join(texts)).split("\n")
+    blank = [number for number, line in enumerate(lines) if number and not line.strip()]
+    if len(blank) > 1 and _is_cue(lines[blank[-1] + 1 :]):
+        del blank[-1]
+    if blank:
+        yield "\n".join(lines[: blank[-1]]), "\n".join(lines[blank[-1] + 1 :])
+
+
+def _is_cue(lines: Sequence[str]) -> bool:
+    """Whether a prompt's last paragraph only asks to begin, as `Answer:` does."""
+    return len(lines) == 1 and len(lines[0]) <= _LONGEST_CUE and lines[0].endswith(":")
+
+
+def _without(text: str, found: Found) -> str:
+    """Cut documents out of a text; what stood between and around them stays."""
+    ends = [0, *(end for _, end in found.spans)]
+    starts = [*(start for start, _ in found.spans), len(text)]
+    pieces = (text[end:start].strip() for end, start in zip(ends, starts, strict=True))
+    return SEAM.join(piece for piece in pieces if piece)

@@ -1,0 +1,112 @@
+"""Conversations with tools, as a chat template takes them: natively where it can, else as text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ttt_core.lazy import lazy_property
+from ttt_core.tools import ToolCall
+
+if TYPE_CHECKING:
+    from ttt_core.tools import Tool, ToolFormat
+
+_PROBE = "zebra7"
+_ID = re.compile(r"[A-Za-z0-9]{9}")
+
+
+class ToolChat:
+    """What one chat template knows of tools, and how to say the rest.
+
+    Args:
+        apply: Renders messages, optionally with `tools`; raises what the template raises.
+        format: How the model writes its calls.
+    """
+
+    def __init__(self, apply: Callable[..., str], format: ToolFormat) -> None:
+        self._apply = apply
+        self.format = format
+
+    @lazy_property
+    def lists_tools(self) -> bool:
+        """Whether the template itself tells the model which tools there are."""
+        tool = {"name": _PROBE, "description": "", "parameters": {"type": "object"}}
+        return self._shows(
+            [{"role": "user", "content": "a"}], tools=[{"type": "function", "function": tool}]
+        )
+
+    @lazy_property
+    def writes_calls(self) -> bool:
+        """Whether the template writes earlier calls and their results."""
+        call = {"id": "a1b2c3d4e", "type": "function",
+                "function": {"name": _PROBE, "arguments": {"x": f"{_PROBE}x"}}}  # fmt: skip
+        turns: list[dict[str, Any]] = [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": call["id"], "name": _PROBE, "content": f"{_PROBE}y"},
+        ]
+        return self._shows(turns, needles=(_PROBE, f"{_PROBE}x", f"{_PROBE}y"))
+
+    def instructions(self, tools: Sequence[Tool]) -> str:
+        """Tell the model its tools, in plain text."""
+        return self.format.instructions(tools)
+
+    def turn(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Write one message so that the template takes it."""
+        content = message.get("content")
+        turn = {**message, "content": "" if content is None else str(content)}
+        calls = turn.pop("tool_calls", None) or []
+        if turn["role"] == "tool":
+            return self._result(turn)
+        if not calls:
+            return turn
+        if self.writes_calls:
+            return {**turn, "tool_calls": [_as_template_call(call) for call in calls]}
+        text = self.format.render([_as_call(call) for call in calls])
+        return {**turn, "content": "\n".join(filter(None, (turn["content"], text)))}
+
+    def _result(self, turn: dict[str, Any]) -> dict[str, Any]:
+        if self.writes_calls:
+            return {**turn, "tool_call_id": _short_id(turn.get("tool_call_id"))}
+        name = str(turn.get("name") or "")
+        return {"role": "user", "content": self.format.result(name, turn["content"])}
+
+    def _shows(
+        self, turns: list[dict[str, Any]], needles: Sequence[str] = (_PROBE,), **variables: Any
+    ) -> bool:
+        try:
+            text = self._apply(turns, **variables)
+        except Exception:  # Templates refuse with exceptions of their own making.
+            return False
+        return all(needle in text for needle in needles)
+
+
+def _arguments(call: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = call["function"].get("arguments") or {}
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except ValueError:
+            arguments = {}
+    return dict(arguments) if isinstance(arguments, Mapping) else {}
+
+
+def _as_call(call: Mapping[str, Any]) -> ToolCall:
+    return ToolCall(str(call.get("id") or ""), str(call["function"]["name"]), _arguments(call))
+
+
+def _as_template_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = {"name": str(call["function"]["name"]), "arguments": _arguments(call)}
+    return {"id": _short_id(call.get("id")), "type": "function", "function": function}
+
+
+def _short_id(given: Any) -> str:
+    """Return nine letters and digits, which is what Mistral's templates insist on.
+
+    Histories bring ids that other models' servers made up.
+    """
+    text = str(given or "")
+    return text if _ID.fullmatch(text) else hashlib.sha256(text.encode()).hexdigest()[:9]

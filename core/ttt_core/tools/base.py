@@ -1,0 +1,113 @@
+"""What a family of models agrees on: how a call is written, read, explained and answered."""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from ttt_core.tools.calls import (
+    InvalidToolCall,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
+    as_tools,
+    new_call_id,
+)
+from ttt_core.tools.reader import CallReader
+
+__all__ = [
+    "CallReader",
+    "InvalidToolCall",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolFormat",
+    "as_tools",
+    "new_call_id",
+]
+
+
+class ToolFormat(ABC):
+    """One way of writing tool calls. Stateless: one object serves every answer.
+
+    Attributes:
+        name: For messages and tests.
+        triggers: Text at which calls begin; the first is the one that the grammar writes.
+        control_tokens: Tags that decoding must keep visible although the tokenizer may call
+            them special.
+        only_at_start: Whether a trigger means a call only where the answer begins with it.
+    """
+
+    name: str
+    triggers: tuple[str, ...]
+    control_tokens: frozenset[str] = frozenset()
+    only_at_start: bool = False
+
+    @abstractmethod
+    def rules(
+        self,
+        tools: Sequence[Tool],
+        *,
+        literal: Callable[[str], str],
+        schema: Callable[[Tool], str],
+        parallel: bool,
+    ) -> str:
+        """Write Lark rules for `calls`: one call, or one and more if `parallel`.
+
+        Two rules are for others to use: `calls`, everything from the first trigger to the end of
+        the last closing tag, and `calls_body`, the same without that first trigger.
+
+        Args:
+            tools: At least one.
+            literal: Lark for a piece of text that may be one special token of the tokenizer.
+            schema: Lark (`%json {...}`) for values of `tool.parameters`.
+            parallel: Whether several calls may follow each other.
+        """
+
+    def rules_beside_json(
+        self,
+        tools: Sequence[Tool],
+        *,
+        literal: Callable[[str], str],
+        schema: Callable[[Tool], str],
+        parallel: bool,
+    ) -> str:
+        """Write `rules` so that an answer may also be JSON of another schema, `%json {...}`."""
+        return self.rules(tools, literal=literal, schema=schema, parallel=parallel)
+
+    @property
+    def call_pattern(self) -> str:
+        """Regular expression (Rust's, `.` without line breaks) of all texts that hold a call.
+
+        Free text must not match it: what the reader would take for a call, is one by the grammar.
+        """
+        return rf"(?s:.*)({'|'.join(map(re.escape, self.triggers))})(?s:.*)"
+
+    @abstractmethod
+    def reader(self) -> CallReader:
+        """Start reading one answer; never raises, whatever the answer holds."""
+
+    @abstractmethod
+    def render(self, calls: Sequence[ToolCall]) -> str:
+        """Write calls as the model would have written them."""
+
+    @abstractmethod
+    def example(self) -> str:
+        """Show the shape of one call, with words in capitals where names and values go."""
+
+    def instructions(self, tools: Sequence[Tool], *, parallel: bool = True) -> str:
+        """Tell a model its tools and how to call them, for prompts whose template does not."""
+        listed = "\n".join(json.dumps(tool.as_openai(), ensure_ascii=False) for tool in tools)
+        several = "You may write several calls." if parallel else "Write one call at most."
+        return (
+            f"You can call these tools, one JSON description per line:\n{listed}\n\n"
+            f"To call a tool, write exactly this, filled in:\n{self.example()}\n"
+            f"{several} End your answer after the call; the result is then given to you. "
+            f"If no tool is needed, answer without calling one."
+        )
+
+    def result(self, name: str, content: str) -> str:
+        """Show a tool's result where the chat template knows no role `tool`."""
+        return f"Result of the tool {name}:\n{content}"

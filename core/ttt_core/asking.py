@@ -212,8 +212,6 @@ def _grammar_guide(
         tool_choice=config.tool_choice,
         parallel=_parallel(config),
         response_schema=form.schema,
-        thinking=False,  # `ThinkingGuide` lets the grammar begin behind it.
-        end_think="",
         format=loaded.chat.tools.format,
         literal=vocabulary.literal,
         strict=form.strict,

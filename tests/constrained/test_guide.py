@@ -190,7 +190,7 @@ def test_empty_object_schema_gives_an_empty_object() -> None:
 def test_too_small_a_budget_is_refused_with_the_number_that_would_do() -> None:
     start = guide({"type": "object", "properties": {"a": {"type": "null"}}, "required": ["a"]})
     least = shortest(start)
-    assert write(start.restart(), least) == '{"a":null}'
+    assert write(start.restart(), least) == '{"a": null}'
     with pytest.raises(ConfigError, match=f"at least {least} tokens, max_tokens is {least - 1};"):
         start.restart().mask(torch.zeros(size()), least - 1)
 

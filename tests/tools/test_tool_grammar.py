@@ -120,8 +120,6 @@ def grammar(judge: Judge, format: ToolFormat, choice: str = "auto", **options: A
         "tools": TOOLS,
         "parallel": True,
         "response_schema": None,
-        "thinking": False,
-        "end_think": "</think>",
         "strict": True,
         **options,
     }
@@ -180,41 +178,21 @@ def test_text_is_free_where_it_may_stand(judge: Judge, format: ToolFormat) -> No
 
 
 def test_json_alone_or_beside_calls(judge: Judge, format: ToolFormat) -> None:
-    person = '{"name":"Al","age":1}'
+    person = '{"name": "Al", "age": 1}'
     beside = grammar(judge, format, response_schema=PERSON)
     alone = grammar(judge, format, "none", response_schema=PERSON)
     for one in (beside, alone, grammar(judge, format, tools=(), response_schema=PERSON)):
         assert judge.accepts(one, person)
         assert not judge.accepts(one, "Al is 1")
-        assert not judge.accepts(one, '{"name":"Al"}')
+        assert not judge.accepts(one, '{"name": "Al"}')
     assert judge.accepts(beside, format.render([SUNNY, NOW]))
     assert not judge.accepts(alone, format.render([NOW]))
     required = grammar(judge, format, "required", response_schema=PERSON)
     assert judge.accepts(required, format.render([NOW]))
     assert not judge.accepts(required, person)
     anything = grammar(judge, format, "none", response_schema=True)
-    assert judge.accepts(anything, '{"a":{"b":[1,"x",null]}}')
+    assert judge.accepts(anything, '{"a": {"b": 1, "c": null}}')
     assert not judge.accepts(anything, "[1]")
-
-
-def test_thinking_comes_first(judge: Judge, format: ToolFormat) -> None:
-    thought = "so {\n[f( </thi\n</think>\n\n"
-    called = format.render([NOW])
-    for choice, fits in (
-        ("auto", ["Yes.", "", called]),
-        ("required", [called]),
-        ("none", ["Yes."]),
-    ):
-        one = grammar(judge, format, choice, thinking=True)
-        for rest in fits:
-            assert judge.accepts(one, thought + rest), rest
-            assert judge.accepts(one, thought.strip() + rest)
-        assert not judge.accepts(one, "so")
-        if choice != "none":
-            assert not judge.accepts(one, thought + called.replace("get.time", "get.tame"))
-    schema = grammar(judge, format, response_schema=PERSON, thinking=True)
-    assert judge.accepts(schema, thought + '{"name":"Al","age":1}')
-    assert not judge.accepts(schema, thought + "Al")
 
 
 @pytest.mark.parametrize("choice", ["required", "auto", "get_weather"])
@@ -279,8 +257,6 @@ def made(choice: str, tools: tuple[Tool, ...], literal: Callable[[str], str]) ->
         tool_choice=choice,
         parallel=True,
         response_schema=None,
-        thinking=True,
-        end_think="</think>",
         format=FORMATS["hermes"],
         literal=literal,
         strict=True,

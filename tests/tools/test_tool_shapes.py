@@ -23,7 +23,8 @@ FUNCTION: dict[str, Any] = {
 
 def test_both_of_openais_shapes_are_taken_and_given_back() -> None:
     whole = {"type": "function", "function": {**FUNCTION, "strict": True}}
-    assert as_tools([whole]) == as_tools([FUNCTION]) == (Tool(**FUNCTION),)
+    assert as_tools([whole]) == (Tool(**FUNCTION, strict=True),)
+    assert as_tools([FUNCTION]) == (Tool(**FUNCTION),)
     assert Tool(**FUNCTION).as_openai() == {"type": "function", "function": FUNCTION}
     assert as_tools([Tool(**FUNCTION).as_openai()]) == (Tool(**FUNCTION),)
 

@@ -103,9 +103,13 @@ def closed(schema: dict[str, Any], *, strict: bool = True) -> dict[str, Any]:
 
 
 def json_grammar(schema: dict[str, Any]) -> str:
-    """Return Lark for JSON that fits a closed schema, without whitespace between its parts."""
-    compact = {"whitespace_flexible": False}
-    return "%json " + json.dumps({"x-guidance": compact, **schema})
+    """Return Lark for JSON that fits a closed schema, spaced the way json.dumps does it.
+
+    Templates show schemas and calls that way. Models learned to write them so, and what a grammar
+    forbids is what they would say next. Free whitespace would be the easiest way never to answer.
+    """
+    style = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+    return "%json " + json.dumps({"x-guidance": style, **schema})
 
 
 class _Closer:

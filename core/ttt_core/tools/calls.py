@@ -12,6 +12,7 @@ from typing import Any
 from ttt_core.errors import ConfigError
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_CHOICES = {"auto", "none", "required"}  # Of `tool_choice`, where a tool's name may stand, too.
 """What a tool may be called: no format gives these characters a meaning of its own."""
 
 _ID_ALPHABET = string.ascii_letters + string.digits
@@ -26,11 +27,13 @@ class Tool:
         name: 1 to 64 letters, digits, `_`, `.` or `-`.
         description: What it does, for the model to read.
         parameters: JSON schema of its arguments, an object; `{}`: it takes none.
+        strict: Whether parameters that cannot be enforced whole are an error; OpenAI's word.
     """
 
     name: str
     description: str = ""
     parameters: dict[str, Any] = field(default_factory=dict)
+    strict: bool = False
 
     def as_openai(self) -> dict[str, Any]:
         """Write it the way chat templates expect: OpenAI's `{"type": "function", ...}`."""
@@ -110,10 +113,10 @@ def _as_tool(raw: Mapping[str, Any], index: int) -> Tool:
     place = f"tools[{index}]"
     function = _function(raw, place)
     name = function.get("name")
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name) or name in _CHOICES:
         raise ConfigError(
             f"{place}: {name!r} cannot be a tool's name; expected 1 to 64 letters, digits, "
-            f"'_', '.' or '-'"
+            f"'_', '.' or '-', and not {', '.join(sorted(_CHOICES))}"
         )
     description = function.get("description") or ""
     if not isinstance(description, str):
@@ -123,7 +126,8 @@ def _as_tool(raw: Mapping[str, Any], index: int) -> Tool:
     parameters = function.get("parameters") or {}
     if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
         raise ConfigError(f"{place} ({name}): parameters must be the JSON schema of an object")
-    return Tool(name=name, description=description, parameters=dict(parameters))
+    strict = function.get("strict") is True
+    return Tool(name, description=description, parameters=dict(parameters), strict=strict)
 
 
 def _function(raw: Mapping[str, Any], place: str) -> Mapping[str, Any]:

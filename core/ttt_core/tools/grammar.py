@@ -1,4 +1,4 @@
-"""The whole grammar of one answer: thinking, free text, tool calls, JSON, as the request allows.
+"""The whole grammar of one answer: free text, tool calls, JSON, as the request allows.
 
 Written in llguidance's Lark: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md.
 Its lexer takes the longest match and never goes back. So what may stand in one place must differ in
@@ -8,7 +8,6 @@ plain characters is one lazy lexeme.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -18,8 +17,7 @@ from ttt_core.errors import ConfigError
 from ttt_core.tools.base import Tool, ToolFormat
 
 _ALL = "(?s:.*)"
-_VISIBLE = f"(\\S{_ALL})?"
-_GAP = r"[ \t\r\n]{0,8}"  # Bounded: blank lines are the easiest way to never answer.
+_ANY_OBJECT: dict[str, Any] = {"type": "object", "additionalProperties": True}
 _NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
 
 
@@ -29,8 +27,6 @@ def compose(
     tool_choice: str,
     parallel: bool,
     response_schema: dict[str, Any] | Literal[True] | None,
-    thinking: bool,
-    end_think: str,
     format: ToolFormat,
     literal: Callable[[str], str],
     strict: bool,
@@ -44,11 +40,10 @@ def compose(
         parallel: Whether several calls may be made.
         response_schema: JSON schema of an answer that is no call; True: any JSON object. There
             is no free text then.
-        thinking: Whether the answer begins with the model's thinking, which `end_think` ends.
-        end_think: The tag.
         format: How the model writes calls.
         literal: Lark for text that may be one token, see `Vocabulary.literal`.
-        strict: Whether a schema that cannot be enforced is an error.
+        strict: Whether a response schema that cannot be enforced is an error; tools say so
+            themselves.
 
     Raises:
         ConfigError: A tool has to be called that is not there, or a schema cannot be enforced.
@@ -60,18 +55,16 @@ def compose(
     if callable_tools:
         write = format.rules if response_schema is None else format.rules_beside_json
         several = parallel and tool_choice in {"auto", "required"}
-        schema = _arguments(strict)
-        lines.append(write(callable_tools, literal=literal, schema=schema, parallel=several))
+        lines.append(write(callable_tools, literal=literal, schema=_arguments, parallel=several))
         alternatives.append("calls")
     if tool_choice in {"auto", "none"} and response_schema is not None:
         lines.append(f"json: {_response(response_schema, strict)}")
         alternatives.append("json")
     elif tool_choice in {"auto", "none"}:
-        lines.append(f"TEXT: /{_VISIBLE if thinking else _ALL}/ & ~/{_slash(format.call_pattern)}/")
-        alternatives = ["TEXT", *_with_text(format, literal, thinking, alternatives, lines)]
-    lines.append("answer: " + " | ".join(alternatives))
-    start = _thought(end_think, literal, lines) if thinking else ""
-    return "\n".join(["%llguidance {}", f"start: {start} answer", *lines, ""])
+        lines.append(f"TEXT: /{_ALL}/ & ~/{_slash(format.call_pattern)}/")
+        alternatives = ["TEXT", *_with_text(format, literal, alternatives, lines)]
+    start = "start: " + " | ".join(alternatives)
+    return "\n".join(["%llguidance {}", start, *lines, ""])
 
 
 def _callable(tools: Sequence[Tool], choice: str) -> Sequence[Tool]:
@@ -93,7 +86,6 @@ def _callable(tools: Sequence[Tool], choice: str) -> Sequence[Tool]:
 def _with_text(
     format: ToolFormat,
     literal: Callable[[str], str],
-    thinking: bool,
     alternatives: list[str],
     lines: list[str],
 ) -> list[str]:
@@ -103,45 +95,16 @@ def _with_text(
     trigger = literal(format.triggers[0])
     if _is_token(trigger):
         return [f"TEXT {trigger} calls_body"]
-    text = _VISIBLE if thinking else _ALL
-    lines.append(f"text_before[lazy]: /{text}{_escape(format.triggers[0])}/")
+    lines.append(f"text_before[lazy]: /{_ALL}{_escape(format.triggers[0])}/")
     return ["text_before calls_body"]
 
 
-def _thought(end: str, literal: Callable[[str], str], lines: list[str]) -> str:
-    """Write rules for thinking and the gap behind it; return how the grammar begins."""
-    lines.append(f"GAP: /{_GAP}/")
-    if _is_token(literal(end)):
-        # Without the exclusion, a token that is plain text for llguidance would go on thinking.
-        lines.append(f"THOUGHT: /{_ALL}/ & ~/{_ALL}{_escape(end)}{_ALL}/")
-        return f"{_begin(end, literal)} THOUGHT {literal(end)} GAP"
-    lines.append(f"thought[lazy]: /{_ALL}{_escape(end)}/")
-    return "thought GAP"
-
-
-def _begin(end: str, literal: Callable[[str], str]) -> str:
-    """Allow the begin tag where the model writes it: a special token is no text for THOUGHT."""
-    begin = literal(end.replace("/", "", 1))
-    return f"{begin}?" if _is_token(begin) and "/" in end else ""
-
-
-def _arguments(strict: bool) -> Callable[[Tool], str]:
-    return lambda tool: _spaced(closed(tool.parameters or _NO_ARGUMENTS, strict=strict))
+def _arguments(tool: Tool) -> str:
+    return json_grammar(closed(tool.parameters or _NO_ARGUMENTS, strict=tool.strict))
 
 
 def _response(schema: dict[str, Any] | Literal[True], strict: bool) -> str:
-    if schema is True:
-        return json_grammar({"type": "object"})
-    return json_grammar(closed(schema, strict=strict))
-
-
-def _spaced(schema: dict[str, Any]) -> str:
-    """Write `%json` with a space behind `,` and `:`: templates show calls the way json.dumps does.
-
-    Models learned to write them so, and what the grammar forbids is what they would say next.
-    """
-    style = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-    return "%json " + json.dumps({**schema, "x-guidance": style})
+    return json_grammar(closed(_ANY_OBJECT if schema is True else schema, strict=strict))
 
 
 def _is_token(lark: str) -> bool:

@@ -20,7 +20,7 @@ from typing_extensions import Self
 from langchain_ttt import structured
 from langchain_ttt.answers import as_chunk, as_message, last_chunk
 from langchain_ttt.errors import as_langchain_errors
-from langchain_ttt.events import AsyncProgressEvents, progress_events
+from langchain_ttt.events import AsyncProgressEvents, TellsRun, current_run, progress_events
 from langchain_ttt.messages import DocumentLike, to_documents, to_messages
 from ttt_core import __version__
 from ttt_core.integration import EngineOptions, Reply, in_thread
@@ -29,7 +29,7 @@ from ttt_core.progress import ProgressCallback
 Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
 
 
-class ChatTTT(EngineOptions[DocumentLike], BaseChatModel):
+class ChatTTT(EngineOptions[DocumentLike], TellsRun):
     """A local chat model that reads documents once and adapts to them.
 
     Constructing one is free: weights load at the first call and are shared by all objects of the
@@ -263,10 +263,9 @@ class ChatTTT(EngineOptions[DocumentLike], BaseChatModel):
             lambda progress: self._steps(messages, stop, kwargs, progress), events.callback
         )
         result = None
-        async with aclosing(steps):
+        async with events, aclosing(steps):
             async for step in steps:  # Cancelled between any two of them.
                 result = step
-        await events.finished()
         assert result is not None
         return result
 
@@ -277,7 +276,8 @@ class ChatTTT(EngineOptions[DocumentLike], BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        return self._chunks(messages, stop, kwargs, progress_events(run_manager))
+        events = progress_events(run_manager or current_run())
+        return self._chunks(messages, stop, kwargs, events)
 
     async def _astream(
         self,
@@ -286,14 +286,13 @@ class ChatTTT(EngineOptions[DocumentLike], BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        events = AsyncProgressEvents(run_manager)
+        events = AsyncProgressEvents(run_manager or current_run())
         chunks = in_thread(
             lambda progress: self._chunks(messages, stop, kwargs, progress), events.callback
         )
-        async with aclosing(chunks):
+        async with events, aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
-        await events.finished()
 
     def _steps(
         self,

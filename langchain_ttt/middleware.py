@@ -79,10 +79,10 @@ class TTTDocumentsMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         >>> agent = create_agent(llm, tools, middleware=[per_run])
         >>> agent.invoke({"messages": [question], "documents": documents})
 
-    A run's documents win over those of the middleware, and these over the model's own; an empty
-    list turns documents off for that run. Documents in a state are part of it: checkpointers
-    write them and LangSmith shows them, as they do messages. Those given here, or in the context,
-    they never see.
+    A run's documents win over those of the middleware, and these over the model's own; with an
+    empty list the middleware leaves that run's calls as they are. Documents in a state are part of
+    it: checkpointers write them and LangSmith shows them, as they do messages. Those given here, or
+    in the context, they never see.
 
     Args:
         documents: Read together. What runs are about that bring none.
@@ -155,12 +155,10 @@ class TTTDocumentsMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         if call is None:
             return await handler(request)
         if call.adapt_first:
-            events = AsyncProgressEvents(_async_run())
-            with call.llm._errors():
+            async with AsyncProgressEvents(_async_run()) as events:
                 await call.llm.aadapt(
                     call.documents, system=call.system, on_progress=events.callback
                 )
-            await events.finished()
         return await handler(call.request)
 
     def _prepare(self, request: Request) -> _Call | None:

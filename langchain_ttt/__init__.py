@@ -30,7 +30,7 @@ from langchain_ttt.progress import TTTProgressHandler
 from langchain_ttt.stores import AdapterByteStore
 
 if TYPE_CHECKING:
-    from langchain_ttt.middleware import TTTDocumentsMiddleware
+    from langchain_ttt.middleware import TTTDocumentsMiddleware as TTTDocumentsMiddleware
 
 __all__ = [
     "AdapterByteStore",
@@ -42,7 +42,6 @@ __all__ = [
     "NoSuchModelError",
     "PromptOverflowError",
     "StoreFailedError",
-    "TTTDocumentsMiddleware",
     "TTTProgressHandler",
     "TimeLimitError",
     "WrongModelError",

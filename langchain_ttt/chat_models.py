@@ -13,18 +13,18 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from langchain_ttt import structured
-from langchain_ttt.answers import as_chunk, as_message, last_chunk
+from langchain_ttt.answers import FIRST_CALL, as_chunk, as_message, last_chunk
 from langchain_ttt.errors import as_langchain_errors
 from langchain_ttt.events import AsyncProgressEvents, TellsRun, current_run, progress_events
 from langchain_ttt.messages import DocumentLike, to_documents, to_messages
 from ttt_core import __version__
 from ttt_core.integration import EngineOptions, Reply, in_thread
 from ttt_core.progress import ProgressCallback
+from ttt_core.tools import ToolCallDelta
 
 Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
 
@@ -78,7 +78,20 @@ class ChatTTT(EngineOptions[DocumentLike], TellsRun):
         Raises:
             DocumentError: There is no document, or one is empty.
         """
-        return self._about(documents)
+        with self._errors():
+            return self._about(documents)
+
+    def bind(self, **kwargs: Any) -> Any:
+        """Bind options of the call; `documents=` makes another `ChatTTT`, see `with_documents`.
+
+        LangChain drops what was bound when `bind_tools` or `with_structured_output` follow, and
+        shows it in traces and serialised forms.
+        """
+        documents = kwargs.get("documents")
+        if not documents:
+            return super().bind(**kwargs)
+        del kwargs["documents"]
+        return super(ChatTTT, self.with_documents(documents)).bind(**kwargs)
 
     def bind_tools(
         self,
@@ -105,10 +118,11 @@ class ChatTTT(EngineOptions[DocumentLike], TellsRun):
             "parallel_tool_calls": parallel_tool_calls,
             **kwargs,
         }
-        return self.bind(
-            tools=[convert_to_openai_tool(tool, strict=strict) for tool in tools],
+        bound: Runnable[LanguageModelInput, AIMessage] = self.bind(
+            tools=[structured.as_tool(tool, strict=strict) for tool in tools],
             **{name: value for name, value in options.items() if value is not None},
         )
+        return bound
 
     def with_structured_output(
         self,
@@ -140,13 +154,16 @@ class ChatTTT(EngineOptions[DocumentLike], TellsRun):
         traced = {"ls_structured_output_format": {"kwargs": {"method": method}, "schema": schema}}
         if method == "function_calling":
             assert schema is not None
+            with self._errors():
+                structured.check_object(schema)
             name = structured.tool_name(schema)
             llm = self.bind_tools(
                 [schema], tool_choice=name, strict=strict, parallel_tool_calls=False,
                 **traced, **kwargs,
             )  # fmt: skip
             return structured.parsed(llm, structured.tools_parser(schema), include_raw=include_raw)
-        format = structured.response_format(schema, strict=strict)
+        with self._errors():
+            format = structured.response_format(schema, strict=strict)
         options = {**(traced if schema else {}), **kwargs, "response_format": format}
         llm = self.bind_tools(tools, **options) if tools else self.bind(**options)
         parser = structured.text_parser(schema)
@@ -166,7 +183,7 @@ class ChatTTT(EngineOptions[DocumentLike], TellsRun):
 
         That is `input_tokens` of an answer that reads no document apart; loads the model.
         """
-        formatted = [convert_to_openai_tool(tool) for tool in tools or ()]
+        formatted = [structured.as_tool(tool) for tool in tools or ()]
         with self._errors():
             return self._count(to_messages(messages), {"tools": formatted})
 
@@ -212,10 +229,14 @@ class ChatTTT(EngineOptions[DocumentLike], TellsRun):
     def _get_invocation_params(
         self, stop: list[str] | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        return super()._get_invocation_params(stop=stop, **self._without_texts(kwargs))
+        with self._errors():
+            shown = self._without_texts(kwargs)
+        return super()._get_invocation_params(stop=stop, **shown)
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        return super()._get_llm_string(stop=stop, **self._without_texts(kwargs))
+        with self._errors():
+            shown = self._without_texts(kwargs)
+        return super()._get_llm_string(stop=stop, **shown)
 
     def batch(
         self,
@@ -320,10 +341,14 @@ class ChatTTT(EngineOptions[DocumentLike], TellsRun):
     ) -> Generator[ChatGenerationChunk, None, None]:
         with self._errors():
             reply = self._begin(messages, stop, {**call, "n": 1}, on_progress)
+            calls: dict[str | None, int] = {}
             with closing(reply.pieces()) as pieces:
                 for _, piece in pieces:
+                    if isinstance(piece, ToolCallDelta) and piece.id:
+                        calls[piece.id] = FIRST_CALL + piece.index
                     yield ChatGenerationChunk(message=as_chunk(piece))
-        yield ChatGenerationChunk(message=last_chunk(reply, call.get("model") or self.model))
+        name = call.get("model") or self.model
+        yield ChatGenerationChunk(message=last_chunk(reply, name, calls))
 
     def _begin(
         self,
@@ -334,6 +359,7 @@ class ChatTTT(EngineOptions[DocumentLike], TellsRun):
     ) -> Reply:
         options = {**call, "stop": stop}
         options.pop("stream", None)  # LangChain's own switch, which it leaves in.
+        options["tool_choice"] = structured.tool_choice_of(call.get("tool_choice"))
         return self._reply(to_messages(messages), options, on_progress)
 
 

@@ -98,7 +98,9 @@ def as_langchain_errors() -> Iterator[None]:
 
 def _translated(twin: type[ModelError], error: TTTError) -> ModelError:
     """Make `error` again as a `twin`, whose constructor is that of the core's class."""
-    made = twin.__new__(twin, *error.args)
-    made.args = error.args
+    # The core speaks transformers' names, the user LangChain's.
+    words = [str(word).replace("max_new_tokens", "max_tokens") for word in error.args]
+    made = twin.__new__(twin, *words)
+    made.args = tuple(words)
     vars(made).update(vars(error))
     return made

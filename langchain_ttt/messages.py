@@ -86,7 +86,7 @@ def _turns(message: BaseMessage, names: Mapping[str | None, str]) -> Iterator[Me
              "function": {"name": call["name"], "arguments": call["args"]}}
             for call in calls
         ]  # fmt: skip
-    if turn["content"] or calls or not any(_blocks(message)):
+    if turn["content"] or calls:
         yield turn
 
 
@@ -107,7 +107,17 @@ def _role(message: BaseMessage) -> str:
 
 
 def _calls(message: BaseMessage) -> list[Any]:
-    return list(message.tool_calls) if isinstance(message, AIMessage) else []
+    if not isinstance(message, AIMessage):
+        return []
+    return list(message.tool_calls) or [
+        {
+            "id": block.get("id"),
+            "name": block["name"],
+            "args": block.get("args", block.get("input")),
+        }
+        for block in _blocks(message)
+        if block.get("type") in ("tool_call", "tool_use")
+    ]
 
 
 def _blocks(message: BaseMessage) -> list[Mapping[str, Any]]:
@@ -120,6 +130,8 @@ def _parts(message: BaseMessage) -> Iterator[Part]:
         kind = block.get("type")
         if kind == "text":
             marked = block.get("cache_control") or (block.get("extras") or {}).get("cache_control")
+            if not isinstance(block.get("text", ""), str):
+                raise ConfigError("the text of a text block is a string")
             if block.get("text"):
                 yield Marked(block["text"]) if marked else Text(block["text"])
         elif kind in ("text-plain", "file", "document"):

@@ -79,8 +79,8 @@ class TTTDocumentsMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         >>> agent = create_agent(llm, tools, middleware=[per_run])
         >>> agent.invoke({"messages": [question], "documents": documents})
 
-    A run's documents win over those of the middleware, and these over the model's own; with an
-    empty list the middleware leaves that run's calls as they are. Documents in a state are part of
+    A run's documents win over those of the middleware, and these over the model's own; an empty
+    list turns documents off for that run. Documents in a state are part of
     it: checkpointers write them and LangSmith shows them, as they do messages. Those given here, or
     in the context, they never see.
 
@@ -167,12 +167,15 @@ class TTTDocumentsMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         if own.get("documents") is not None or own.get("adapter") is not None:
             return None  # Somebody nearer to the call names its documents.
         given = self._given(request)
-        if not given and not isinstance(given, str):
+        if given is None:
             return None
         llm = _chat_model(request.model)
         if llm is None:
             self._miss(request.model)
             return None
+        if not given and not isinstance(given, str):  # This run is to be without.
+            without = request.override(model_settings={**own, "documents": []})
+            return _Call(llm, (), None, False, without)
         with llm._errors():
             documents = to_documents(given)
             registry = registry_for(llm._engine(own.get("model")))
@@ -191,14 +194,14 @@ class TTTDocumentsMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
             request.override(model_settings={**own, "adapter": name}),
         )
 
-    def _given(self, request: Request) -> Documents:
-        """Return what this run is about."""
+    def _given(self, request: Request) -> Documents | None:
+        """Return what this run is about; None: nobody said."""
         given: Any = None
         if self._from_state is not None:
             given = cast("Mapping[str, Any]", request.state).get(self._from_state)
         elif self._from_context is not None:
             given = _member(getattr(request.runtime, "context", None), self._from_context)
-        return self._documents if given is None else given
+        return (self._documents or None) if given is None else given
 
     def _miss(self, model: object) -> None:
         message = (

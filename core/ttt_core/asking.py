@@ -12,12 +12,13 @@ from ttt_core.generate import Request, Row
 from ttt_core.output import OutputReader
 from ttt_core.prefix import EMPTY_PREFIX, FrozenPrefix
 from ttt_core.reasoning import ThinkingGuide
-from ttt_core.tools import Tool, as_tools
+from ttt_core.tools import CallReader, Tool, as_tools
 
 if TYPE_CHECKING:
     from ttt_core.adapted import AdaptedDocument
-    from ttt_core.chat import PromptPrefix
+    from ttt_core.chat import ChatFormat, PromptPrefix
     from ttt_core.config import GenerationConfig
+    from ttt_core.constrained import Guide
     from ttt_core.loaded import LoadedModel
     from ttt_core.reasoning import ThinkingTags, TokenGuide
 
@@ -80,20 +81,22 @@ def make_rows(
         ConfigError: A question or a form of answer that cannot be.
     """
     form = expected(config)
-    chat, tools = loaded.chat, form.tools
+    if form.schema is not None or config.tool_choice not in ("auto", "none"):
+        config = config.model_copy(update={"stop": ()})  # The form says where the answer ends.
+    chat = loaded.chat
     prompt = adapted.prompt if adapted else NO_PREFIX
     request = Request(
         runtime=loaded.runtime,
         prefix=prefix or EMPTY_PREFIX,
         adapter=adapted.adapter if adapted else None,
-        decode=chat.decoder(chat.tools.format.control_tokens) if config.tools else chat.decode,
+        decode=chat.decoder({*(chat.thinking_tags or ()), *_tags(chat, config)}),
         eos_token_ids=loaded.eos_token_ids,
     )
     suffixes = encode_prompts(loaded, prompt, prompts, config)
     limits = [_room(loaded, request, suffix, config) for suffix in suffixes]
     tags = chat.thinking_tags
     inside = chat.begins_thinking(enable_thinking=config.enable_thinking)
-    guide = _guide(loaded, config, form, inside=inside, limit=max(limits))
+    grammar = _grammar_guide(loaded, config, form)
     return [
         Row(
             request,
@@ -101,10 +104,9 @@ def make_rows(
             config,
             limit,
             waited=waited,
-            guide=guide.restart() if guide else None,
-            reader=OutputReader(
-                tags, thinking=inside, calls=chat.tools.format.reader() if tools else None
-            ),
+            thinks=inside or config.enable_thinking,
+            guide=_guide(loaded, config, grammar, inside=inside, limit=limit),
+            reader=OutputReader(tags, thinking=inside, calls=_call_reader(chat, form)),
         )
         for suffix, limit in zip(suffixes, limits, strict=True)
     ]
@@ -122,6 +124,8 @@ def encode_prompts(
         loaded.chat.suffix,
         prompt,
         tools=form.tools,
+        tool_choice=config.tool_choice,
+        parallel=_parallel(loaded.chat, config),
         schema=form.schema,
         enable_thinking=config.enable_thinking,
     )
@@ -137,12 +141,13 @@ def _schema(
     if kind == "json_object":
         return True, True
     about = (response_format or {}).get("json_schema")
-    if kind != "json_schema" or not isinstance(about, dict) or "schema" not in about:
+    schema = about.get("schema") if isinstance(about, dict) else None
+    if kind != "json_schema" or not isinstance(about, dict) or not isinstance(schema, dict):
         raise ConfigError(
             "response_format is {'type': 'json_schema', 'json_schema': {'schema': {...}}}, "
             "{'type': 'json_object'} or {'type': 'text'}"
         )
-    return dict(about["schema"]), about.get("strict") is not False
+    return schema, about.get("strict") is not False
 
 
 def _room(
@@ -162,46 +167,71 @@ def _room(
     return wanted or min(_DEFAULT_ANSWER, room)
 
 
+def _call_reader(chat: ChatFormat, form: Expected) -> CallReader | None:
+    if not form.tools:
+        return None
+    names = {tool.name for tool in form.tools}
+    return chat.tools.format.reader(names=names, json=form.schema is not None)
+
+
+def _tags(chat: ChatFormat, config: GenerationConfig) -> frozenset[str]:
+    return chat.tools.format.control_tokens if config.tools else frozenset()
+
+
 def _guide(
     loaded: LoadedModel,
     config: GenerationConfig,
-    form: Expected,
+    grammar: Guide | None,
     *,
     inside: bool,
     limit: int,
 ) -> TokenGuide | None:
-    """Make what restricts the answers; None: they are free."""
-    inner = _grammar_guide(loaded, config, form)
+    """Make what restricts one answer of at most `limit` tokens; None: it is free."""
+    inner = grammar.restart() if grammar else None
     tags = loaded.chat.thinking_tags
     if config.enable_thinking and tags is None:
         raise ConfigError("enable_thinking: this model's chat template knows no thinking")
     if tags is None or not (config.enable_thinking or inside):
         return inner
-    budget = config.thinking_budget
-    if budget is None:
-        budget = limit if inner is None else limit // 2
     encode = partial(loaded.tokenizer.encode, add_special_tokens=False)
+    begin, end = () if inside else tuple(encode(tags.begin)), tuple(encode(tags.end))
     return ThinkingGuide(
-        begin=() if inside else encode(tags.begin),
-        end=encode(tags.end),
+        begin=begin,
+        end=end,
         ended=partial(_holds, loaded, tags),
-        budget=budget,
+        budget=_thinking_budget(config, inner, limit, tags=len(begin) + len(end)),
+        eos_token_ids=loaded.eos_token_ids,
         inner=inner,
     )
+
+
+def _thinking_budget(
+    config: GenerationConfig, inner: Guide | None, limit: int, *, tags: int
+) -> int:
+    """How many tokens to think, such that what is to follow has room."""
+    if inner is None:
+        return limit if config.thinking_budget is None else config.thinking_budget
+    room = limit - tags - inner.shortest
+    if room < 0:
+        raise ConfigError(
+            f"max_tokens is {limit:,}, but thinking tags and the shortest value of the schema that "
+            f"was found take {limit - room:,} tokens; raise max_tokens"
+        )
+    return min(limit // 2 if config.thinking_budget is None else config.thinking_budget, room)
 
 
 def _holds(loaded: LoadedModel, tags: ThinkingTags, ids: Sequence[int]) -> bool:
     return tags.end in loaded.chat.decoder({tags.end})(ids)
 
 
-def _parallel(config: GenerationConfig) -> bool:
+def _parallel(chat: ChatFormat, config: GenerationConfig) -> bool:
+    """Whether several calls may be made; where the template could not show them, none can."""
     chosen = config.parallel_tool_calls
-    return config.tool_choice == "auto" if chosen is None else chosen
+    wanted = config.tool_choice == "auto" if chosen is None else chosen
+    return wanted and chat.tools.takes_several
 
 
-def _grammar_guide(
-    loaded: LoadedModel, config: GenerationConfig, form: Expected
-) -> TokenGuide | None:
+def _grammar_guide(loaded: LoadedModel, config: GenerationConfig, form: Expected) -> Guide | None:
     if not config.tools and form.schema is None:
         return None
     from ttt_core.tools.grammar import compose
@@ -210,7 +240,7 @@ def _grammar_guide(
     grammar = compose(
         tools=form.tools or as_tools(config.tools),
         tool_choice=config.tool_choice,
-        parallel=_parallel(config),
+        parallel=_parallel(loaded.chat, config),
         response_schema=form.schema,
         format=loaded.chat.tools.format,
         literal=vocabulary.literal,

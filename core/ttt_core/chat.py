@@ -12,8 +12,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ttt_core.document import without_surrogates
 from ttt_core.errors import ConfigError, UnsupportedModelError
 from ttt_core.lazy import lazy_property
 from ttt_core.literal import LiteralEncoder
@@ -68,6 +70,9 @@ NO_PREFIX = PromptPrefix(document="", system=None, text="", input_ids=(), docume
 """The prefix of a conversation without a document."""
 
 
+_THEN = datetime(2025, 1, 1)
+
+
 class ChatFormat:
     """One tokenizer's chat template, used the way the model was trained to see it."""
 
@@ -107,6 +112,13 @@ class ChatFormat:
         prompt = self._apply([{"role": "user", "content": "a"}], enable_thinking=enable_thinking)
         return prompt.rstrip().endswith(self.thinking_tags.begin)
 
+    @lazy_property
+    def _thinks_behind(self) -> bool:
+        """Whether the switch leaves what stands before the first question as it is."""
+        asked = [{"role": "user", "content": _SLOT}]
+        heads = (self._apply(asked, enable_thinking=on).partition(_SLOT)[0] for on in (False, True))
+        return len(set(heads)) == 1
+
     @property
     def template(self) -> str:
         """The template's source."""
@@ -142,6 +154,8 @@ class ChatFormat:
         messages: Sequence[Message],
         *,
         tools: Sequence[Tool] = (),
+        tool_choice: str = "auto",
+        parallel: bool = True,
         schema: Mapping[str, Any] | bool | None = None,
         enable_thinking: bool = False,
     ) -> list[int]:
@@ -153,6 +167,8 @@ class ChatFormat:
             tools: What the model may call. Behind a document they are told with the first
                 question, since nearly all templates put them first: every other choice of tools
                 would make another document of it. Without one, the template tells them.
+            tool_choice: What is told of them; see `GenerationConfig`.
+            parallel: Likewise.
             schema: JSON schema of the answer, told in the same place; True: any object.
             enable_thinking: The template's own switch.
 
@@ -167,15 +183,18 @@ class ChatFormat:
                 "pass it as adapt(..., system=...)"
             )
         if not turns:
-            raise ConfigError("no message to answer; expected at least one user message")
+            raise ConfigError("no message to answer; expected a user message with text")
         system = prefix.system if prefix.input_ids else system
-        own = [self._protect(self.tools.turn(turn)) for turn in turns]
+        own: list[dict[str, Any]] = [self._protect(turn) for turn in self.tools.turns(turns)]
+        if own[0]["role"] != "user" and (prefix.input_ids or tools or schema):
+            own.insert(0, {"role": "user", "content": ""})  # Documents and tools are told here.
         first = next((turn for turn in own if turn["role"] == "user"), {"content": _SLOT})
         variables: dict[str, Any] = {"enable_thinking": True} if enable_thinking else {}
         if tools and self.tools.lists_tools and not prefix.document:
-            variables["tools"] = [tool.as_openai() for tool in tools]
+            variables["tools"] = self._protect([tool.as_openai() for tool in tools])
         elif tools:
-            self._tell(first, self.tools.instructions(tools))
+            told = self.tools.format.instructions(tools, parallel=parallel, choice=tool_choice)
+            self._tell(first, told)
         if isinstance(schema, Mapping):  # Who asks for any object says in the prompt what is in it.
             self._tell(first, _FORM.format(schema=json.dumps(schema, ensure_ascii=False)))
         blank = bool(prefix.input_ids) and not first["content"].strip()
@@ -183,6 +202,12 @@ class ChatFormat:
             first["content"] = _SLOT  # A template that trims contents would trim the seam.
         text = self._render(own, self._encoder.protect(prefix.document), system, **variables)
         if not text.startswith(prefix.text):
+            if enable_thinking and not self._thinks_behind:
+                raise ConfigError(
+                    "this model's chat template writes the thinking switch before the document, "
+                    "which was read without it; make the engine with "
+                    "template_kwargs={'enable_thinking': True}"
+                )
             raise UnsupportedModelError(
                 "the chat template changes the document's turn when the conversation goes on, so "
                 "its keys and values cannot be reused; pass a tokenizer with a stable chat_template"
@@ -199,7 +224,8 @@ class ChatFormat:
 
     def decoder(self, visible: Collection[str]) -> Callable[[Sequence[int]], str]:
         """Return a `decode` that shows some special tokens: a call may begin with one."""
-        shown = {self._tokenizer.convert_tokens_to_ids(text) for text in visible}
+        vocabulary = self._tokenizer.get_vocab()
+        shown = {vocabulary[text] for text in visible if text in vocabulary}
         hidden = {*self._tokenizer.all_special_ids, *self._special_ids} - shown
         if not shown & {*self._tokenizer.all_special_ids, *self._special_ids}:
             return self.decode
@@ -221,9 +247,9 @@ class ChatFormat:
     def _protect(self, value: Any) -> Any:
         """Mark control tokens in all texts of a message."""
         if isinstance(value, str):
-            return self._encoder.protect(value)
+            return self._encoder.protect(without_surrogates(value))
         if isinstance(value, Mapping):
-            return {name: self._protect(each) for name, each in value.items()}
+            return {self._protect(name): self._protect(each) for name, each in value.items()}
         return [self._protect(each) for each in value] if isinstance(value, list) else value
 
     def _render(
@@ -260,6 +286,7 @@ class ChatFormat:
             chat_template=PLAIN_TEMPLATE if self._plain else None,
             tokenize=False,
             add_generation_prompt=True,
+            strftime_now=_THEN.strftime,  # As `date_string`; SmolLM3 asks this way.
             **{**self._kwargs, **variables},
         )
         return str(rendered)

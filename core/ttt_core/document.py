@@ -34,7 +34,7 @@ class Document:
         Raises:
             DocumentError: The text is empty or only white space, or holds NUL characters.
         """
-        lines = _without_surrogates(text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        lines = without_surrogates(text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
         while lines and not lines[0].lstrip("\ufeff").strip():
             lines.pop(0)
         normal = "\n".join(lines).lstrip("\ufeff").rstrip()
@@ -92,7 +92,7 @@ def _decode(data: bytes, name: str) -> str:
         ) from None
 
 
-def _without_surrogates(text: str) -> str:
+def without_surrogates(text: str) -> str:
     """Join surrogate pairs and replace lone ones, which no tokenizer takes."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
+from pydantic import ValidationError
+
 from ttt_core.adapted import AdaptedDocument, Source, no_adapter
 from ttt_core.asking import encode_prompts, make_rows
 from ttt_core.chat import NO_PREFIX, Message
@@ -314,7 +316,7 @@ class TTTEngine:
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens of `text` under the model's own tokenizer."""
-        encoded = self._resident().model.tokenizer(text, add_special_tokens=False)
+        encoded = self._resident().model.tokenizer(text, add_special_tokens=False, verbose=False)
         return len(encoded["input_ids"])
 
     def count_prompt_tokens(
@@ -559,7 +561,11 @@ class TTTEngine:
 
 def _settings(config: GenerationConfig | None, options: dict[str, Any]) -> GenerationConfig:
     own = config.model_dump() if config else {}
-    return GenerationConfig(**{**own, **options})
+    try:
+        return GenerationConfig(**{**own, **options})
+    except ValidationError as error:  # Its own message would show what was passed.
+        found = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise ConfigError("; ".join(found).removeprefix(": ")) from None
 
 
 def _open_store(

@@ -189,6 +189,8 @@ class Row:
     """Document tokens that had to be computed for this answer."""
     guide: TokenGuide | None = field(default=None, repr=False)
     """What the answer has to be like."""
+    thinks: bool = False
+    """Whether the answer begins with thinking, in which stop strings mean nothing."""
     reader: OutputReader = field(default_factory=partial(OutputReader, None), repr=False)
     """Takes the answer apart. Whoever streams feeds it; else it is fed once, in the end."""
 
@@ -199,7 +201,7 @@ class Row:
         self._decode = self.request.decode
         self._eos_token_ids = self.request.eos_token_ids
         self._sampler = Sampler(self.config)
-        self._stream = TextStream(self._decode, self.config.stop)
+        self._stream = self._new_stream()
         self._logprobs: list[TokenLogprob] = []
         self._computed = 0
         self._attention = ""
@@ -247,7 +249,7 @@ class Row:
     def restore(self) -> None:
         """Make everything follow from the tokens again, after a `push` that was broken off."""
         ids, self.ids, self.text = self.ids, [], ""
-        self._stream = TextStream(self._decode, self.config.stop)
+        self._stream = self._new_stream()
         self._ended_by_eos = False
         if self.guide is not None:
             self.guide = self.guide.restart()
@@ -256,6 +258,10 @@ class Row:
         del self._logprobs[len(ids) :]
         for token in ids:
             self._append(token)
+
+    def _new_stream(self) -> TextStream:
+        behind = self.reader.end_of_thinking if self.thinks else None
+        return TextStream(self._decode, self.config.stop, behind=behind)
 
     def let_go(self) -> None:
         """Hold keys, values and model no longer: nothing more will be computed."""
@@ -301,14 +307,15 @@ class Row:
         if end is None or not self.reader.reasoning:
             return 0
         fewest = range(1, len(self.ids) + 1)
-        return bisect_left(fewest, True, key=lambda n: end in self._decode(self.ids[:n])) + 1
+        behind = bisect_left(fewest, True, key=lambda n: end in self._decode(self.ids[:n]))
+        return min(behind + 1, len(self.ids))
 
     def _check_time(self) -> None:
         timeout = self.config.timeout
         if timeout is not None and time.perf_counter() - self._started + self.waited > timeout:
             raise AnswerTimeoutError(
-                f"no whole answer after {timeout:g} s and {len(self.ids)} tokens; allow more time, "
-                f"or fewer tokens"
+                f"no whole answer after {timeout:.2g} s and {len(self.ids)} tokens; allow more "
+                f"time, or fewer tokens"
             )
 
     def _append(self, token: int) -> None:

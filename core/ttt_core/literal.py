@@ -48,7 +48,12 @@ class LiteralEncoder:
     def _encode(self, text: str, *, literal: bool) -> list[int]:
         if not text:
             return []
-        encoded = self._tokenizer(text, add_special_tokens=False, split_special_tokens=literal)
+        encoded = self._tokenizer(
+            text,
+            add_special_tokens=False,
+            split_special_tokens=literal,
+            verbose=False,  # Whether it fits the window is for others to say.
+        )
         return list(encoded["input_ids"])
 
 

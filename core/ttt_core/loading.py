@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,9 +76,10 @@ def load(
     target, number_format = _device(device), _dtype(dtype)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, **options)
-        loaded = AutoModelForCausalLM.from_pretrained(
-            model, dtype=number_format, use_safetensors=True, trust_remote_code=False, **options
-        )
+        with _progress_bars_on_terminals():
+            loaded = AutoModelForCausalLM.from_pretrained(
+                model, dtype=number_format, use_safetensors=True, trust_remote_code=False, **options
+            )
     except TTTError:
         raise
     except Exception as error:  # transformers raises a dozen types for one damaged folder.
@@ -85,6 +89,21 @@ def load(
     except (AssertionError, NotImplementedError) as error:  # torch was built without it.
         raise ConfigError(f"device {device!r} cannot be used here: {_first_line(error)}") from None
     return loaded.eval(), tokenizer
+
+
+@contextmanager
+def _progress_bars_on_terminals() -> Iterator[None]:
+    """Keep transformers' progress bars out of logs."""
+    from transformers.utils import logging
+
+    quiet = not sys.stderr.isatty() and logging.is_progress_bar_enabled()
+    if quiet:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if quiet:
+            logging.enable_progress_bar()
 
 
 def _load_error(model: str, error: Exception) -> ModelLoadError:

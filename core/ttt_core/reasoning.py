@@ -7,7 +7,7 @@ bounds it. What is thought is found again in the text by `ttt_core.output`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class ThinkingGuide:
         end: Tokens of the end tag, forced once the budget is spent.
         ended: Whether the last tokens of an answer hold the end tag.
         budget: Most tokens of thinking, tags excluded.
+        eos_token_ids: Tokens that end an answer: not before what has a form was said.
         inner: Guides the answer proper; None: it is free.
     """
 
@@ -74,11 +75,13 @@ class ThinkingGuide:
         end: Sequence[int],
         ended: Callable[[Sequence[int]], bool],
         budget: int,
+        eos_token_ids: Collection[int] = (),
         inner: TokenGuide | None,
     ) -> None:
         self._begin, self._end = tuple(begin), tuple(end)
         self._ended = ended
         self._budget = budget
+        self._eos = sorted(eos_token_ids)
         self._inner = inner
         self._ids: list[int] = []
         self._forced = list(begin)
@@ -90,8 +93,12 @@ class ThinkingGuide:
             return logits if self._inner is None else self._inner.mask(logits, remaining)
         if not self._forced and len(self._ids) - len(self._begin) >= self._budget:
             self._forced = list(self._end)
-        if not self._forced:
+        if not self._forced and self._inner is None:
             return logits
+        if not self._forced:
+            thinking = logits.clone()
+            thinking[[token for token in self._eos if token < len(thinking)]] = -math.inf
+            return thinking
         only = logits.new_full(logits.shape, -math.inf)
         only[self._forced[0]] = logits[self._forced[0]].nan_to_num(neginf=0.0)
         return only
@@ -115,5 +122,6 @@ class ThinkingGuide:
             end=self._end,
             ended=self._ended,
             budget=self._budget,
+            eos_token_ids=self._eos,
             inner=None if self._inner is None else self._inner.restart(),
         )

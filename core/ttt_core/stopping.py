@@ -18,8 +18,22 @@ class TextStream:
         stopped: Whether a stop string was met; what follows it is dropped.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        decode: Callable[[Sequence[int]], str],
+        stop: Sequence[str] = (),
+        *,
+        behind: str | None = None,
+    ) -> None:
+        """Begin an answer.
+
+        Args:
+            decode: Tokens to text.
+            stop: Strings that end the answer.
+            behind: Only behind this text, where it ends the model's thinking.
+        """
         self.stopped = False
+        self._behind = behind if stop else None
         self._decode = decode
         self._stop = tuple(stop)
         self._ids: list[int] = []
@@ -53,6 +67,8 @@ class TextStream:
         if self.stopped:
             return ""
         self._held += text
+        if self._behind is not None:
+            return self._release_thought(self._behind)
         found = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
         if found:
             self.stopped = True
@@ -60,6 +76,15 @@ class TextStream:
             return out
         keep = max((overlap(self._held, stop) for stop in self._stop), default=0)
         cut = len(self._held) - keep
+        out, self._held = self._held[:cut], self._held[cut:]
+        return out
+
+    def _release_thought(self, end: str) -> str:
+        thought, found, rest = self._held.partition(end)
+        if found:
+            self._behind, self._held = None, ""
+            return thought + found + self._release(rest)
+        cut = len(self._held) - overlap(self._held, end)
         out, self._held = self._held[:cut], self._held[cut:]
         return out
 

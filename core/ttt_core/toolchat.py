@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from ttt_core.lazy import lazy_property
 from ttt_core.tools import ToolCall
 
 if TYPE_CHECKING:
-    from ttt_core.tools import Tool, ToolFormat
+    from ttt_core.tools import ToolFormat
 
 _PROBE = "zebra7"
 _ID = re.compile(r"[A-Za-z0-9]{9}")
@@ -41,21 +42,31 @@ class ToolChat:
     @lazy_property
     def writes_calls(self) -> bool:
         """Whether the template writes earlier calls and their results."""
+        return self._writes(1)
+
+    @lazy_property
+    def takes_several(self) -> bool:
+        """Whether one turn may hold several calls; Llama 3's templates refuse that."""
+        return not self.writes_calls or self._writes(2)
+
+    def _writes(self, number: int) -> bool:
         call = {"id": "a1b2c3d4e", "type": "function",
                 "function": {"name": _PROBE, "arguments": {"x": f"{_PROBE}x"}}}  # fmt: skip
         turns: list[dict[str, Any]] = [
             {"role": "user", "content": "a"},
-            {"role": "assistant", "content": "", "tool_calls": [call]},
-            {"role": "tool", "tool_call_id": call["id"], "name": _PROBE, "content": f"{_PROBE}y"},
-        ]
+            {"role": "assistant", "content": "", "tool_calls": [call] * number},
+            *[{"role": "tool", "tool_call_id": call["id"], "name": _PROBE,
+               "content": f"{_PROBE}y"}] * number,
+        ]  # fmt: skip
         return self._shows(turns, needles=(_PROBE, f"{_PROBE}x", f"{_PROBE}y"))
 
-    def instructions(self, tools: Sequence[Tool]) -> str:
-        """Tell the model its tools, in plain text."""
-        return self.format.instructions(tools)
+    def turns(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Write messages so that the template takes them."""
+        if not self.takes_several:
+            messages = _one_call_each(messages)
+        return [self._turn(message) for message in messages]
 
-    def turn(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """Write one message so that the template takes it."""
+    def _turn(self, message: Mapping[str, Any]) -> dict[str, Any]:
         content = message.get("content")
         turn = {**message, "content": "" if content is None else str(content)}
         calls = turn.pop("tool_calls", None) or []
@@ -82,6 +93,38 @@ class ToolChat:
         except Exception:  # Templates refuse with exceptions of their own making.
             return False
         return all(needle in text for needle in needles)
+
+
+def _one_call_each(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Make a turn of every call, each followed by its result."""
+    told: list[Mapping[str, Any]] = []
+    left = deque(messages)
+    while left:
+        message = left.popleft()
+        calls = message.get("tool_calls") or []
+        told.append({**message, "tool_calls": calls[:1]} if len(calls) > 1 else message)
+        if len(calls) < 2:
+            continue
+        results: list[Mapping[str, Any]] = []
+        while left and left[0]["role"] == "tool":
+            results.append(left.popleft())
+        for number, call in enumerate(calls):
+            if number:
+                told.append({**message, "content": "", "tool_calls": [call]})
+            told += _take_result(results, call)
+        told += results
+    return told
+
+
+def _take_result(
+    results: list[Mapping[str, Any]], call: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
+    """Take out the first result that names the call."""
+    for result in results:
+        if result.get("tool_call_id") == call.get("id"):
+            results.remove(result)
+            return [result]
+    return []
 
 
 def _arguments(call: Mapping[str, Any]) -> dict[str, Any]:

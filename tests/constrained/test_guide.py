@@ -191,7 +191,7 @@ def test_too_small_a_budget_is_refused_with_the_number_that_would_do() -> None:
     start = guide({"type": "object", "properties": {"a": {"type": "null"}}, "required": ["a"]})
     least = shortest(start)
     assert write(start.restart(), least) == '{"a": null}'
-    with pytest.raises(ConfigError, match=f"at least {least} tokens, max_tokens is {least - 1};"):
+    with pytest.raises(ConfigError, match=f"takes {least} tokens, and max_tokens is {least - 1};"):
         start.restart().mask(torch.zeros(size()), least - 1)
 
 

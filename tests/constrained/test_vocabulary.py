@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from tests.constrained.writing import ends, size, token_of, tokenizer, vocabulary, write
 from ttt_core.constrained import Guide, Vocabulary
+from ttt_core.constrained import vocabulary as vocabulary_module
 from ttt_core.errors import ConfigError
 
 
@@ -71,3 +73,16 @@ def test_threads_share_one_compiled_vocabulary() -> None:
         thread.join()
     assert len(found) == 3
     assert len({id(one._planner) for one in found}) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_fork_while_another_thread_compiles() -> None:
+    """Nobody is there in the child to give the lock back."""
+    held = vocabulary_module._building
+    with held:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if vocabulary_module._building.acquire(blocking=False) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert vocabulary_module._building is held

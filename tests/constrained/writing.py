@@ -80,6 +80,6 @@ def shortest(guide: Guide) -> int:
         try:
             guide.restart().mask(torch.zeros(size()), budget)
         except ValueError as error:
-            budget = int(str(error).split("at least ")[1].split(" ")[0].replace(",", ""))
+            budget = int(str(error).split(" takes ")[1].split(" ")[0].replace(",", ""))
         else:
             return budget

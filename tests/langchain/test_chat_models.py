@@ -92,11 +92,12 @@ def test_answers_what_the_engine_answers(engine: TTTEngine, llm: ChatTTT) -> Non
 
 def test_system_message_is_read_with_the_document(engine: TTTEngine, owls: ChatTTT) -> None:
     conversation = [SystemMessage("Be brief."), HumanMessage(QUESTION)]
-    answer = owls.invoke(conversation)
-    assert answer.text == expected(engine, OWLS, system="Be brief.")
+    first, second = owls.invoke(conversation), owls.invoke(conversation)
+    assert first.text == second.text == expected(engine, OWLS, system="Be brief.")
     prefix = len(engine.adapt(OWLS, system="Be brief.").prefix)
-    assert answer.usage_metadata is not None
-    assert answer.usage_metadata["input_token_details"] == {"cache_read": prefix}
+    details = [each.usage_metadata and each.usage_metadata["input_token_details"]
+               for each in (first, second)]  # fmt: skip
+    assert details == [{"cache_read": 0, "cache_creation": prefix}, {"cache_read": prefix}]
 
 
 def test_conversation_reaches_the_engine_in_its_roles(engine: TTTEngine, llm: ChatTTT) -> None:
@@ -139,7 +140,7 @@ def test_usage_and_metadata(engine: TTTEngine, owls: ChatTTT) -> None:
         "input_tokens": answer.usage.prompt_tokens,
         "output_tokens": answer.usage.completion_tokens,
         "total_tokens": answer.usage.total_tokens,
-        "input_token_details": {"cache_read": answer.usage.cached_tokens},
+        "input_token_details": {"cache_read": 0, "cache_creation": adapted.n_tokens},
     }
     metadata = message.response_metadata
     assert metadata["model_name"] == owls.model
@@ -149,7 +150,7 @@ def test_usage_and_metadata(engine: TTTEngine, owls: ChatTTT) -> None:
     assert done["source"] == "trained"
     assert done["document_id"] == adapted.id != adapted.document_hash
     assert (done["documents_from"], done["document_tokens"]) == ("instance", adapted.n_tokens)
-    assert done["computed_tokens"] == answer.usage.computed_tokens
+    assert done["computed_tokens"] == answer.usage.computed_tokens + adapted.n_tokens
     assert done["seconds"].keys() == {"prefill", "adaptation", "first_token", "answer"}
     assert json.loads(json.dumps(done)) == done
     assert "owl" not in json.dumps(metadata)
@@ -194,7 +195,7 @@ def test_stop_of_the_call_replaces_that_of_the_instance(engine: TTTEngine, llm: 
 
 
 def test_unknown_options_are_errors(llm: ChatTTT) -> None:
-    with pytest.raises(ConfigError, match=r"did you mean 'temperature'\? a call takes: adapter, "):
+    with pytest.raises(ConfigError, match=r"did you mean 'temperature'\? the options are: adapter"):
         llm.invoke(QUESTION, temprature=1)
     with pytest.raises(ConfigError, match="tool"):
         llm.invoke(QUESTION, tools=[{}])
@@ -291,7 +292,9 @@ def test_async_is_sync(owls: ChatTTT) -> None:
 
     answer, chunks = asyncio.run(ask())
     assert answer.text == "".join(chunk.text for chunk in chunks) == owls.invoke(QUESTION).text
-    assert answer.usage_metadata == chunks[-1].usage_metadata
+    assert owls.invoke(QUESTION).usage_metadata == answer.usage_metadata
+    assert chunks[-1].usage_metadata is not None
+    assert chunks[-1].usage_metadata["input_tokens"] == answer.usage_metadata["input_tokens"]
     assert chunks[-1].chunk_position == "last"
 
 
@@ -483,12 +486,12 @@ def test_public_names() -> None:
         "NoSuchModelError",
         "PromptOverflowError",
         "StoreFailedError",
-        "TTTDocumentsMiddleware",
         "TTTProgressHandler",
         "TimeLimitError",
         "WrongModelError",
     ]
     assert all(hasattr(langchain_ttt, name) for name in langchain_ttt.__all__)
+    assert langchain_ttt.TTTDocumentsMiddleware.__module__ == "langchain_ttt.middleware"
 
 
 def test_the_middleware_alone_needs_langchain() -> None:

@@ -77,10 +77,10 @@ CALLS = st.lists(
 
 
 def read(
-    format: ToolFormat, pieces: list[str]
+    format: ToolFormat, pieces: list[str], **options: Any
 ) -> tuple[str, list[ToolCallDelta], list[ToolCall], list[Any]]:
     """Feed an answer in pieces; return its text, the deltas, the calls and the invalid ones."""
-    reader = format.reader()
+    reader = format.reader(**options)
     out = [event for piece in pieces for event in reader.feed(piece)] + reader.finish()
     text = "".join(event for event in out if isinstance(event, str))
     deltas = [event for event in out if isinstance(event, ToolCallDelta)]

@@ -49,6 +49,7 @@ def test_a_tool_without_arguments_has_an_empty_schema_for_templates() -> None:
         ([{"name": "f\n"}], "cannot be a tool's name"),
         ([{"name": "f" * 65}], "cannot be a tool's name"),
         ([{"name": 1}], "cannot be a tool's name"),
+        ([{"name": "auto"}], "cannot be a tool's name"),
         ([{"name": "f", "description": 1}], "description is int"),
         ([{"name": "f", "parameters": {"type": "array"}}], "schema of an object"),
         ([{"name": "f", "parameters": "x"}], "schema of an object"),
@@ -73,10 +74,30 @@ def test_instructions_tell_all_tools_and_show_a_call_that_can_be_read(name: str)
     for tool in tools:
         assert json.dumps(tool.as_openai()) in text
     assert format.example() in text
-    assert "several calls" in text
-    assert "several calls" not in format.instructions(tools, parallel=False)
     said, _, [call], invalid = read(format, [format.example()])
     assert (said, call.name, invalid) == ("", "TOOL_NAME", [])
+
+
+@pytest.mark.parametrize(
+    ("choice", "parallel", "told"),
+    [
+        ("auto", True, "You may write several calls. If no tool is needed, answer without"),
+        ("auto", False, "Write one call at most. If no tool is needed, answer without"),
+        ("required", True, "You have to call a tool now: your answer is one or several calls"),
+        ("required", False, "You have to call a tool now: your answer is one call and"),
+        ("now", True, "You have to call the tool now now: your answer is one call of it and"),
+        ("now", False, "You have to call the tool now now: your answer is one call of it and"),
+        ("none", True, "Do not call a tool now"),
+    ],
+)
+def test_instructions_ask_for_what_the_grammar_enforces(
+    choice: str, parallel: bool, told: str
+) -> None:
+    tools = (Tool(**FUNCTION), Tool("now"))
+    text = FORMATS["hermes"].instructions(tools, parallel=parallel, choice=choice)
+    assert told in text
+    assert ("If no tool is needed" in text) == (choice == "auto")
+    assert ("several calls" in text) == (parallel and choice in {"auto", "required"})
 
 
 @given(st.text(max_size=20))

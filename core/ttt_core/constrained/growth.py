@@ -32,7 +32,10 @@ def growth(grammar: str) -> int:
     text = "".join([first, *rest]).strip()
     # What must be there from the beginning is no growth.
     inner = text == "start:" and len(pieces) == 1
-    sizes = [_largest(schema, inner=inner) for schema, _ in parsed]
+    try:
+        sizes = [_largest(schema, inner=inner) for schema, _ in parsed]
+    except RecursionError:  # A long chain of definitions.
+        return _MOST
     return min(_MOST, _NESTED * max(sizes, default=0) + len(text) + _FEW)
 
 

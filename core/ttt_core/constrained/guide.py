@@ -71,6 +71,16 @@ class Guide:
         return self._ended or self._matcher.is_stopped()
 
     @property
+    def shortest(self) -> int:
+        """Tokens of the shortest way to an end that is found from here, the end token included.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        plan = self._planned(sys.maxsize)
+        return 0 if plan is None else _cost(plan, stopped=False)
+
+    @property
     def accepting(self) -> bool:
         """Whether the answer may end here."""
         return self._matcher.is_accepting()
@@ -151,8 +161,8 @@ class Guide:
         cost = _cost(self._plan, stopped=False)
         if cost > remaining and not self._begun:
             raise ConfigError(
-                f"the schema needs at least {cost:,} tokens, max_tokens is {remaining:,}; raise "
-                f"max_tokens, or require fewer properties"
+                f"the shortest value of the schema that was found takes {cost:,} tokens, and "
+                f"max_tokens is {remaining:,}; raise max_tokens, or require fewer properties"
             )
         return self._plan
 

@@ -31,11 +31,20 @@ KEYWORDS = frozenset(
 )
 """What says something about a value and is understood here."""
 
-REFUSED = (
-    *("not", "if", "uniqueItems", "contains", "dependentRequired", "dependentSchemas"),
-    *("dependencies", "$dynamicRef", "$recursiveRef"),
-)
-"""What says something about a value that no grammar here can enforce."""
+REFUSED: dict[str, Any] = {
+    "not": False,
+    "if": None,
+    "uniqueItems": False,
+    "contains": None,
+    "dependentRequired": {},
+    "dependentSchemas": {},
+    "dependencies": {},
+    "unevaluatedItems": True,
+    "unevaluatedProperties": True,
+    "$dynamicRef": None,
+    "$recursiveRef": None,
+}
+"""What says something about a value that no grammar here can enforce, and when it says nothing."""
 
 
 class Flattener:
@@ -44,7 +53,7 @@ class Flattener:
     def __init__(self, root: dict[str, Any], refuse: Callable[[str, str], None]) -> None:
         """Take the document, and what to call with keyword and path where one cannot be kept."""
         self._root = root
-        self._refuse = refuse
+        self.refuse = refuse
 
     def flat(self, schema: Any, path: str, seen: tuple[str, ...] = ()) -> Schema:
         """Return an equal schema without `$ref` and `allOf` at its top, and without annotations.
@@ -80,6 +89,10 @@ class Flattener:
                 out[key] = self._both(key, left[key], right[key], path)
         if "properties" in left or "properties" in right:
             out["properties"] = _properties(left, right)
+        if "prefixItems" in left or "prefixItems" in right:
+            out["prefixItems"] = _prefix(left, right)
+        if _crossed(left, right) or _crossed(right, left):
+            self.refuse("allOf (patternProperties and other properties)", path)
         return False if out.get("type") == [] or out.get("enum") == [] else out
 
     def _both(self, key: str, left: Any, right: Any, path: str) -> Any:
@@ -97,9 +110,11 @@ class Flattener:
             return [{"allOf": [a, b]} for a in left for b in right]
         if key in ("items", "additionalProperties"):
             return all_of(left, right)
+        if key == "prefixItems":  # See _prefix.
+            return left
         if key in ("properties", "patternProperties"):
             return {**left, **{k: all_of(left.get(k, True), v) for k, v in right.items()}}
-        self._refuse(f"allOf (two different values of {key})", path)
+        self.refuse(f"allOf (two different values of {key})", path)
         return left
 
     def _known(self, schema: Any, path: str) -> Schema:
@@ -111,9 +126,9 @@ class Flattener:
                 f"the schema at {path} is a {type(schema).__name__}; expected an object, true or "
                 f"false"
             )
-        for key in REFUSED:
-            if schema.get(key) not in (None, False, {}):
-                self._refuse(key, path)
+        for key, nothing in REFUSED.items():
+            if schema.get(key) not in (None, nothing):
+                self.refuse(key, path)
         node = {key: value for key, value in schema.items() if key in KEYWORDS}
         if "const" in node:
             const = node.pop("const")
@@ -170,6 +185,25 @@ def _properties(left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
     return {
         name: all_of(_property(left, name), _property(right, name)) for name in dict.fromkeys(names)
     }
+
+
+def _prefix(left: dict[str, Any], right: dict[str, Any]) -> list[Any]:
+    """An item that one side does not list must fit its `items`."""
+    count = max(len(side.get("prefixItems", ())) for side in (left, right))
+    return [all_of(_item(left, index), _item(right, index)) for index in range(count)]
+
+
+def _item(schema: dict[str, Any], index: int) -> Any:
+    first = schema.get("prefixItems", [])
+    return first[index] if index < len(first) else schema.get("items", True)
+
+
+def _crossed(left: dict[str, Any], right: dict[str, Any]) -> bool:
+    """Whether the left side's patterns decide what the right side's properties must fit."""
+    if "patternProperties" not in left:
+        return False
+    rest = left.get("additionalProperties", True) is not True and "properties" in right
+    return rest or right.get("additionalProperties", True) is not True
 
 
 def _property(schema: dict[str, Any], name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 LARGEST_INTEGER = 10**15 - 1
@@ -23,16 +24,37 @@ def bounded_integer(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def bounded_number(node: dict[str, Any]) -> dict[str, Any]:
-    """Return a number's schema with both bounds and a finest step."""
+    """Return a number's schema with both bounds and a finest step.
+
+    Exclusive bounds become the next step: llguidance writes some of them.
+    """
     bounds = _bounds(node, LARGEST_NUMBER)
     out = {"type": "number", **_given(node), **bounds}
     low = max(out[key] for key in ("minimum", "exclusiveMinimum") if key in out)
     high = min(out[key] for key in ("maximum", "exclusiveMaximum") if key in out)
-    if "multipleOf" in out:
-        return out
-    if low == high:
+    if low >= high and bounds.keys() & {"exclusiveMinimum", "exclusiveMaximum"}:
+        return out  # Without a value, which is not said here.
+    if "multipleOf" not in out and low == high:
         return {"enum": [low]}
-    return {**out, "multipleOf": float(f"1e-{_decimals(low, high)}")}
+    if "multipleOf" not in out and low < high:
+        out["multipleOf"] = float(f"1e-{_decimals(low, high)}")
+    return _inclusive(out) if out.get("multipleOf", 0) > 0 else out
+
+
+def _inclusive(out: dict[str, Any]) -> dict[str, Any]:
+    """Replace exclusive bounds with the first multiple inside of them."""
+    step = Fraction(str(out["multipleOf"]))
+    if "exclusiveMinimum" in out:
+        count = math.floor(Fraction(str(out.pop("exclusiveMinimum"))) / step) + 1
+        out["minimum"] = max(_plain(count * step), out.get("minimum", -math.inf))
+    if "exclusiveMaximum" in out:
+        count = math.ceil(Fraction(str(out.pop("exclusiveMaximum"))) / step) - 1
+        out["maximum"] = min(_plain(count * step), out.get("maximum", math.inf))
+    return out
+
+
+def _plain(value: Fraction) -> float:
+    return int(value) if value.denominator == 1 else float(value)
 
 
 def _given(node: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LONGEST = 4096
 """Tokens after which a way is taken for endless."""
 
-_PATIENCE = 4
+_PATIENCE = 2
 """Uses of one byte after which another one is tried: what never ends must not go on for ever."""
 
 _LOST = 2
@@ -28,7 +28,8 @@ _ONE_BIT = frozenset(bytes([1 << bit]) for bit in range(8))
 _CLOSERS = b'}]",:'
 _LETTERS = b"nabcdefghijklmopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DIGITS = b"1203456789"  # Dates have no year, month or day 0.
-_CLOSING = _CLOSERS + _DIGITS + b"-." + _LETTERS
+_BETWEEN = b"-. _/@#;()+*=<>!?&%$~^|'"  # Before letters: what ends one part of a pattern.
+_CLOSING = _CLOSERS + _DIGITS + _BETWEEN + _LETTERS
 _TEXT = b'"-' + _LETTERS + _DIGITS
 
 

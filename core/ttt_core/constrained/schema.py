@@ -11,8 +11,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from ttt_core.constrained.checking import FORMATS, PATTERNS, fits
 from ttt_core.constrained.exclusive import exclusive
-from ttt_core.constrained.merging import KEYWORDS, Flattener, all_of, as_list
+from ttt_core.constrained.merging import KEYWORDS, Flattener, Schema, all_of, as_list
 from ttt_core.constrained.numbers import bounded_integer, bounded_number
 from ttt_core.errors import ConfigError
 
@@ -30,20 +31,6 @@ MAX_ENTRIES = 16
 
 MAX_KEY = 64
 """Characters of a free name."""
-
-FORMATS = {
-    "date": 10,
-    "time": 21,
-    "date-time": 32,
-    "duration": 32,
-    "email": 64,
-    "hostname": 64,
-    "ipv4": 15,
-    "ipv6": 39,
-    "uuid": 36,
-    "uri": 256,
-}
-"""Formats that are enforced, and their characters. Others are annotations."""
 
 _KINDS = {
     "object": (
@@ -94,7 +81,10 @@ def closed(schema: dict[str, Any], *, strict: bool = True) -> dict[str, Any]:
     except ConfigError:
         raise
     except RecursionError:
-        raise ConfigError("the schema is nested too deeply, or merges with itself") from None
+        raise ConfigError(
+            "the schema is nested too deeply: parts within parts, definitions that refer to each "
+            "other in a long chain, or one that is merged with itself; make it flatter"
+        ) from None
     except (TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"the schema has a keyword with a value of a wrong type: {error}"
@@ -140,13 +130,25 @@ class _Closer:
             if choice in node:
                 return self._choice(node, choice, path, filled=filled)
         if "enum" in node:
-            kept = ("enum", "type", *_KINDS["string"], *_KINDS["number"])
-            return copy.deepcopy({key: node[key] for key in kept if key in node})
+            return self._listed(node, path)
         kinds = _kinds(node)
         if not kinds:
             return self._anything()
         parts = [self._kind(kind, node, path, filled=filled) for kind in kinds]
         return parts[0] if len(parts) == 1 else {"anyOf": parts}
+
+    def _listed(self, node: dict[str, Any], path: str) -> Any:
+        """Keep the listed values that fit. What scalars must be like, llguidance looks at."""
+        said = {key: value for key, value in node.items() if key != "enum"}
+        plain = {"format": node["format"]} if node.get("format") in PATTERNS else {}
+        values = [
+            value
+            for value in node["enum"]
+            if fits(value, said if isinstance(value, dict | list) else plain, self._flattener, path)
+        ]
+        kept = ("type", *_KINDS["string"], *_KINDS["number"])
+        rest = {key: said[key] for key in kept if key in said and key not in plain}
+        return copy.deepcopy({"enum": values, **rest}) if values else False
 
     def _anything(self) -> dict[str, Any]:
         if "Any" not in self._definitions:
@@ -186,6 +188,8 @@ class _Closer:
         if kind == "array":
             return self._array(node, path)
         if kind == "string":
+            if "pattern" in node and node.get("format") in PATTERNS:
+                self._refuse("pattern (of a string with the format of a date or time)", path)
             return _string(node, filled=filled)
         if kind == "integer":
             return bounded_integer(node)
@@ -219,6 +223,9 @@ class _Closer:
         counts: dict[str, Any] = {
             k: node[k] for k in ("minProperties", "maxProperties") if k in node
         }
+        if "patternProperties" in out and node.get("minProperties", 0) > len(required) + 1:
+            # The same name may come twice.
+            self._refuse("minProperties (where names are free)", path)
         if "patternProperties" in out and all(name in required for name in names):
             fixed = len(names) + MAX_ENTRIES
             counts.setdefault("maxProperties", max(fixed, counts.get("minProperties", 0)))
@@ -229,21 +236,40 @@ class _Closer:
         least = node.get("minProperties", 0)
         values = self.close(node["additionalProperties"], f"{path}.additionalProperties")
         keys = self._flattener.flat(node.get("propertyNames", True), f"{path}.propertyNames")
+        if keys is False or (isinstance(keys, dict) and "enum" in keys):
+            return self._names_listed(keys, values, node, path)
         keys = {} if isinstance(keys, bool) else keys
-        if "enum" in keys:
-            properties = {str(name): values for name in keys["enum"]}
-            return {"type": "object", "properties": properties, "additionalProperties": False}
         if least > 1:  # The same name may come twice.
             self._refuse("minProperties (above 1, where names are free)", path)
-        if keys.keys() - {"type", "pattern", "minLength", "maxLength"}:
+        unknown = keys.keys() - {"type", "pattern", "minLength", "maxLength"}
+        both = "pattern" in keys and ("minLength" in keys or "maxLength" in keys)
+        if unknown or both or "string" not in as_list(keys.get("type", "string")):
             self._refuse("propertyNames", path)
-        lengths = f"{max(1, keys.get('minLength', 1))},{keys.get('maxLength', MAX_KEY)}"
+        shortest = max(1, keys.get("minLength", 1))
+        lengths = f"{shortest},{keys.get('maxLength', max(MAX_KEY, shortest))}"
         most = node.get("maxProperties", max(MAX_ENTRIES, least))
         return {
             "type": "object",
             "patternProperties": {keys.get("pattern", f"^.{{{lengths}}}$"): values},
             "minProperties": least,
             "maxProperties": most,
+            "additionalProperties": False,
+        }
+
+    def _names_listed(
+        self, keys: Schema, values: Any, node: dict[str, Any], path: str
+    ) -> dict[str, Any]:
+        """Close an object whose names are all known, and none required."""
+        listed = keys.get("enum", []) if isinstance(keys, dict) else []
+        where = f"{path}.propertyNames"
+        names = [n for n in listed if isinstance(n, str) and fits(n, keys, self._flattener, where)]
+        counts: dict[str, Any] = {
+            k: node[k] for k in ("minProperties", "maxProperties") if k in node
+        }
+        return {
+            "type": "object",
+            "properties": {name: copy.deepcopy(values) for name in names},
+            **counts,
             "additionalProperties": False,
         }
 
@@ -265,7 +291,7 @@ class _Closer:
         if self._strict:
             raise ConfigError(
                 f"the schema at {path} has {keyword}, which cannot be enforced; leave it out and "
-                f"check it afterwards, or do not ask for strict output"
+                f"check it afterwards, or pass strict=False"
             )
 
 
@@ -284,6 +310,8 @@ def _kinds(node: dict[str, Any]) -> list[str]:
 
 def _string(node: dict[str, Any], *, filled: bool) -> dict[str, Any]:
     out: dict[str, Any] = {k: node[k] for k in ("minLength", "maxLength", "pattern") if k in node}
+    if node.get("format") in PATTERNS:
+        out.setdefault("pattern", PATTERNS[node["format"]])
     if node.get("format") in FORMATS:
         out["format"] = node["format"]
     plain = "pattern" not in out and "format" not in out
@@ -311,6 +339,11 @@ def _enforceable(document: dict[str, Any], *, strict: bool) -> dict[str, Any]:
         reason = _reason(document)
         if not reason:
             return document
+        if "recursion limit" in reason:
+            raise ConfigError(
+                "the schema is nested too deeply for llguidance, which takes about 60 objects "
+                "within each other; move inner parts to $defs"
+            )
         node, path = _blamed(document, document.get("$defs", {}), "$")
         if strict or "Unsatisfiable" in reason or not (isinstance(node, dict) and _relax(node)):
             raise ConfigError(f"the schema at {path} cannot be enforced: {reason}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +16,19 @@ from ttt_core.lazy import lazy_property
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
     from transformers import PreTrainedTokenizerBase
+
+
+_building = threading.Lock()
+
+
+def _forget_lock() -> None:
+    """In a forked child, whoever held it is not there to give it back."""
+    global _building
+    _building = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lock)
 
 
 class Vocabulary:
@@ -53,7 +67,6 @@ class Vocabulary:
             )
         self._tokenizer = tokenizer
         self._size = vocab_size
-        self._building = threading.Lock()
 
     def guide(self, grammar: str) -> Guide:
         """Compile a grammar, and stand at its beginning.
@@ -67,14 +80,14 @@ class Vocabulary:
         """
         from llguidance import LLMatcher
 
-        with self._building:
-            tokenizer = self._compiled
+        with _building:
+            tokenizer, planner = self._compiled, self._planner
         matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(grammar), log_level=0)
         if matcher.is_error():
             raise ConfigError(f"the grammar cannot be used: {_reason(matcher)}")
         return Guide(
             matcher,
-            self._planner,
+            planner,
             vocab_size=self._size,
             eos_token_ids=self._eos,
             growth=growth(grammar),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -30,6 +31,10 @@ def to_documents(
 def _each(
     documents: Iterable[Any], text_of: Callable[[Any], str | None], expected: str
 ) -> Iterator[Document]:
+    if not isinstance(documents, Iterable) or isinstance(documents, bytes | os.PathLike):
+        hint = "; read the file and pass its text" if isinstance(documents, os.PathLike) else ""
+        kind = type(documents).__name__
+        raise ConfigError(f"expected documents as {expected}, found {kind}{hint}")
     for part in documents:
         document = _to_document(part, text_of)
         if document is None:

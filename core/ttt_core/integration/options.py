@@ -7,19 +7,21 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import count
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from typing_extensions import Self
 
-from ttt_core.chat import Message
+from ttt_core.chat import Message, PromptPrefix
 from ttt_core.config import GenerationConfig
 from ttt_core.document import Document, as_document
 from ttt_core.errors import ConfigError, DocumentError
 from ttt_core.integration.documents import identify
 from ttt_core.integration.registry import registry_for
 from ttt_core.integration.reply import Reply, run_in_thread
-from ttt_core.integration.resolver import Mode, resolve
+from ttt_core.integration.resolver import Mode, resolve, text_of
 from ttt_core.integration.tenant import check_seal, make_namespace, make_seal
 from ttt_core.loading import default_model, peek_window
 from ttt_core.progress import ProgressCallback, ignore_progress
@@ -140,7 +142,17 @@ class EngineOptions(BaseModel, Generic[D]):
     @classmethod
     def _check_arguments(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         kept = {name: value for name, value in values.items() if not cls._drops(name, value)}
+        for alias in ("model_name", "model_id"):
+            if alias in kept and "model" not in kept:
+                kept["model"] = kept.pop(alias)
+        for name in kept.keys() - cls.model_fields.keys():
+            raise ValueError(unknown(name, cls.model_fields))
         return {**kept, "model": _model_name(kept.get("model"), kept.get("engine"))}
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _list_stop(cls, stop: Any) -> Any:
+        return [stop] if isinstance(stop, str) else stop
 
     @field_validator("documents", mode="before")
     @classmethod
@@ -267,17 +279,20 @@ class EngineOptions(BaseModel, Generic[D]):
         """
         given = {name: value for name, value in call.items() if value is not None}
         for name in sorted(given.keys() - set(CALL_OPTIONS)):
-            known = sorted((*CALL_OPTIONS, *OWN_OPTIONS))
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ConfigError(f"unknown option {name!r}; {hint}a call takes: {', '.join(known)}")
+            raise ConfigError(unknown(name, (*CALL_OPTIONS, *OWN_OPTIONS)))
         merged = {**{name: getattr(self, name) for name in OPTIONS}, **given}
         merged["max_new_tokens"] = merged.pop("max_tokens")
         return {name: value for name, value in merged.items() if value is not None}
 
     def _check_call(self, call: Mapping[str, Any]) -> dict[str, Any]:
         """Return a call's decoding options merged with the instance's; see `_decoding`."""
-        return self._decoding({k: v for k, v in call.items() if k not in OWN_OPTIONS})
+        options = self._decoding({k: v for k, v in call.items() if k not in OWN_OPTIONS})
+        if isinstance(options.get("stop"), str):
+            options["stop"] = [options["stop"]]
+        timeout = options.get("timeout")
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+            raise ConfigError(f"timeout is a number of seconds above zero, not {timeout!r}")
+        return options
 
     def _reply(
         self,
@@ -316,14 +331,17 @@ class EngineOptions(BaseModel, Generic[D]):
             resolved.messages,
             resolved=resolved,
             options=options,
-            n=own.get("n", 1),
-            max_retries=own.get("max_retries", self.max_retries),
+            n=_at_least(1, "n", own.get("n", 1), most=128),
+            max_retries=_at_least(0, "max_retries", own.get("max_retries", self.max_retries)),
             on_progress=on_progress,
         )
 
     def _count(self, messages: Sequence[Message], call: Mapping[str, Any]) -> int:
         """Count the tokens of a conversation whose documents stand in it as text."""
         engine = self._engine(call.get("model"))
+        if all(message["role"] == "system" for message in messages):
+            # Nothing could answer it, but who shortens conversations asks for parts of them.
+            return sum(engine.count_tokens(text_of(message)) for message in messages)
         plain = resolve(
             messages,
             call=None,
@@ -349,9 +367,7 @@ class EngineOptions(BaseModel, Generic[D]):
             shown["adapter"] = getattr(shown["adapter"], "id", shown["adapter"])
         return shown
 
-    def _called(
-        self, engine: TTTEngine, own: Mapping[str, Any]
-    ) -> tuple[Document, ...] | None:
+    def _called(self, engine: TTTEngine, own: Mapping[str, Any]) -> tuple[Document, ...] | None:
         """Return the documents that a call brings, by themselves or by an adapter's id."""
         documents, adapter = own.get("documents"), own.get("adapter")
         if documents is not None and adapter is not None:
@@ -360,8 +376,9 @@ class EngineOptions(BaseModel, Generic[D]):
             return self._to_documents(documents)
         if adapter is None:
             return None
-        name = adapter if isinstance(adapter, str) else getattr(adapter, "id", None)
-        found = registry_for(engine).get(name) if isinstance(name, str) else None
+        if isinstance(getattr(adapter, "prompt", None), PromptPrefix):
+            return self._of_handle(engine, adapter)
+        found = registry_for(engine).get(adapter) if isinstance(adapter, str) else None
         if found is None:
             raise DocumentError(
                 "adapter= takes what adapt() returned, or its id, in the process, namespace and "
@@ -369,6 +386,13 @@ class EngineOptions(BaseModel, Generic[D]):
                 "store what was learned"
             )
         return found
+
+    @staticmethod
+    def _of_handle(engine: TTTEngine, adapted: AdaptedDocument) -> tuple[Document, ...]:
+        if adapted.namespace != engine.namespace:
+            raise ConfigError("this adapter is of another namespace than this object")
+        known = registry_for(engine).get(adapted.id)
+        return known or (Document.of(adapted.prompt.document),)
 
     def _check_texts(self, documents: Sequence[Document]) -> None:
         """Refuse to answer without documents that are known by their ids only.
@@ -384,9 +408,40 @@ class EngineOptions(BaseModel, Generic[D]):
             )
 
 
+def _at_least(least: int, name: str, value: Any, *, most: int = 1 << 16) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ConfigError(f"{name} is a whole number from {least} to {most:,}, not {value!r}")
+    return value
+
+
+_SYNONYMS = {
+    "max_completion_tokens": "max_tokens",
+    "max_new_tokens": "max_tokens",
+    "num_predict": "max_tokens",
+    "stop_sequences": "stop",
+    "frequency_penalty": "repetition_penalty",
+    "presence_penalty": "repetition_penalty",
+    "reasoning": "enable_thinking",
+    "reasoning_effort": "enable_thinking",
+}
+"""What other classes call it."""
+
+
+def unknown(name: str, known: Iterable[str]) -> str:
+    """Say that there is no such option, and which one was probably meant."""
+    names = sorted(known)
+    close = [_SYNONYMS[name]] if name in _SYNONYMS else difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"unknown option {name!r}; {hint}the options are: {', '.join(names)}"
+
+
+_numbers: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+_counter = count(1)  # An address could be another engine's tomorrow.
+
+
 def _model_name(model: str | os.PathLike[str] | None, engine: object | None) -> str:
     """Name the model: the one given, the engine's, or the default."""
     if model is None and engine is not None:
         # In-memory weights have no name; cached and traced answers must still be told apart.
-        return f"{type(engine).__name__}-{id(engine):x}"
+        return f"{type(engine).__name__}-{_numbers.setdefault(engine, next(_counter))}"
     return os.fspath(default_model() if model is None else model)

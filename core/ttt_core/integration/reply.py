@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ttt_core.chat import Message, split_system
@@ -95,7 +96,14 @@ class Reply:
     def answers(self) -> list[Answer]:
         """All answers so far."""
         assert self._streams
-        return [stream.answer for stream in self._streams]
+        first, *others = [stream.answer for stream in self._streams]
+        return [self._with_reading(first), *others]
+
+    @property
+    def read_tokens(self) -> int:
+        """Document tokens that were computed for these answers."""
+        adapted = self._adapted
+        return adapted.n_tokens if adapted and adapted.prefix_source == "computed" else 0
 
     def details(self, answer: Answer | None = None) -> dict[str, Any]:
         """What was done and at what cost: plain JSON, and nothing of the texts."""
@@ -121,6 +129,15 @@ class Reply:
                 "answer": answer.timing.total,
             },
         }
+
+    def _with_reading(self, answer: Answer) -> Answer:
+        """Count what was read: for the engine that was another call, for the user the same one."""
+        if not self.read_tokens:
+            return answer
+        usage = answer.usage
+        computed = usage.computed_tokens + usage.cached_tokens
+        counted = replace(usage, cached_tokens=0, computed_tokens=computed)
+        return replace(answer, usage=counted)
 
     def _attempt(self) -> Generator[tuple[int, Piece], None, None]:
         self._adapted = self._read()

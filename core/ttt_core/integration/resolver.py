@@ -124,7 +124,7 @@ def resolve(
     Args:
         messages: Contents are text, or lists of `Text`, `Marked` and `Attachment`; other keys of
             messages stay.
-        call: Documents of the call, if it names any.
+        call: Documents of the call; empty: it is to be answered without any. None: it says nothing.
         own: The instance's.
         mode: `marked`: 1 to 3; `auto`: all; `off`: 1 and 3, contents are text.
         min_tokens: Marked texts and heads of fewer tokens are left where they are.
@@ -137,7 +137,7 @@ def resolve(
     if mode not in get_args(Mode):
         raise ConfigError(f"expected 'marked', 'auto' or 'off', found {mode!r}")
     prompt = _Prompt(messages)
-    if call:
+    if call is not None:
         return _from_call(prompt, call, own)
     search = _Search(prompt, own, min_tokens, count_tokens, registry)
     found = search.marked() if mode != "off" else None
@@ -153,7 +153,8 @@ def resolve(
 def _from_call(prompt: _Prompt, call: tuple[Document, ...], own: tuple[Document, ...]) -> Resolved:
     reasons = [CALL_NAMES_OTHERS] if prompt.has_marks else []
     reasons += [INSTEAD_OF_OWN] if own not in ((), call) else []
-    return Resolved(call, prompt.left(), "call", adapt=True, reasons=tuple(reasons))
+    source: DocumentsFrom | None = "call" if call else None
+    return Resolved(call, prompt.left(), source, adapt=bool(call), reasons=tuple(reasons))
 
 
 Place: TypeAlias = tuple[int, int]
@@ -428,6 +429,11 @@ def _parts(content: object) -> list[Part]:
             )
         parts.append(part)
     return parts
+
+
+def text_of(message: Message) -> str:
+    """Return all text of a message, documents included."""
+    return "".join(_text_of(part) for part in _parts(message["content"]))
 
 
 def _text_of(part: Part) -> str:

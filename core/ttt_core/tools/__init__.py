@@ -5,17 +5,17 @@ Independent of any framework and of torch.
 
 from __future__ import annotations
 
-from ttt_core.tools.base import (
-    CallReader,
+from ttt_core.tools.base import ToolFormat
+from ttt_core.tools.calls import (
     InvalidToolCall,
     Tool,
     ToolCall,
     ToolCallDelta,
-    ToolFormat,
     as_tools,
     new_call_id,
 )
 from ttt_core.tools.detect import tool_format
+from ttt_core.tools.reader import CallReader
 
 __all__ = [
     "CallReader",

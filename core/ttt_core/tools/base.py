@@ -5,28 +5,12 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from ttt_core.tools.calls import (
-    InvalidToolCall,
-    Tool,
-    ToolCall,
-    ToolCallDelta,
-    as_tools,
-    new_call_id,
-)
-from ttt_core.tools.reader import CallReader
+from ttt_core.tools.calls import Tool, ToolCall
+from ttt_core.tools.reader import CallReader, Source, Steps
 
-__all__ = [
-    "CallReader",
-    "InvalidToolCall",
-    "Tool",
-    "ToolCall",
-    "ToolCallDelta",
-    "ToolFormat",
-    "as_tools",
-    "new_call_id",
-]
+_EXAMPLE = ToolCall("", "TOOL_NAME", {"ARGUMENT_NAME": "VALUE"})
 
 
 class ToolFormat(ABC):
@@ -85,29 +69,62 @@ class ToolFormat(ABC):
         """
         return rf"(?s:.*)({'|'.join(map(re.escape, self.triggers))})(?s:.*)"
 
+    def reader(self, *, names: Collection[str] | None = None, json: bool = False) -> CallReader:
+        """Start reading one answer; the reader never raises, whatever the answer holds.
+
+        Args:
+            names: The tools that may be called; a call of another is invalid. None: any.
+            json: Whether the answer is JSON where it does not begin with a call: a trigger inside
+                a string of it means nothing.
+        """
+        return CallReader(self.parse, names=names, json=json)
+
     @abstractmethod
-    def reader(self) -> CallReader:
-        """Start reading one answer; never raises, whatever the answer holds."""
+    def parse(self, source: Source) -> Steps[None]:
+        """Read one answer from front to back, see `ttt_core.tools.reader`."""
 
     @abstractmethod
     def render(self, calls: Sequence[ToolCall]) -> str:
         """Write calls as the model would have written them."""
 
-    @abstractmethod
     def example(self) -> str:
         """Show the shape of one call, with words in capitals where names and values go."""
+        return self.render([_EXAMPLE])
 
-    def instructions(self, tools: Sequence[Tool], *, parallel: bool = True) -> str:
-        """Tell a model its tools and how to call them, for prompts whose template does not."""
+    def instructions(
+        self, tools: Sequence[Tool], *, parallel: bool = True, choice: str = "auto"
+    ) -> str:
+        """Tell a model its tools and how to call them, for prompts whose template does not.
+
+        Args:
+            tools: All of them, whatever the choice.
+            parallel: Whether several calls may be made.
+            choice: `tool_choice` as in `ttt_core.tools.grammar.compose`; what is told is what
+                that enforces.
+        """
         listed = "\n".join(json.dumps(tool.as_openai(), ensure_ascii=False) for tool in tools)
-        several = "You may write several calls." if parallel else "Write one call at most."
         return (
             f"You can call these tools, one JSON description per line:\n{listed}\n\n"
             f"To call a tool, write exactly this, filled in:\n{self.example()}\n"
-            f"{several} End your answer after the call; the result is then given to you. "
-            f"If no tool is needed, answer without calling one."
+            f"End your answer after the call; the result is then given to you. "
+            f"{_what_may_be_called(choice, parallel)}"
         )
 
     def result(self, name: str, content: str) -> str:
         """Show a tool's result where the chat template knows no role `tool`."""
         return f"Result of the tool {name}:\n{content}"
+
+
+def _what_may_be_called(choice: str, parallel: bool) -> str:
+    """Say what `tool_choice` enforces."""
+    if choice == "none":
+        return "Do not call a tool now: answer without one."
+    if choice == "auto":
+        several = "You may write several calls." if parallel else "Write one call at most."
+        return f"{several} If no tool is needed, answer without calling one."
+    if choice == "required":
+        several = "one or several calls" if parallel else "one call"
+        return f"You have to call a tool now: your answer is {several} and nothing else."
+    return (
+        f"You have to call the tool {choice} now: your answer is one call of it and nothing else."
+    )

@@ -12,9 +12,9 @@ from typing import Any
 from ttt_core.errors import ConfigError
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_CHOICES = {"auto", "none", "required"}  # Of `tool_choice`, where a tool's name may stand, too.
 """What a tool may be called: no format gives these characters a meaning of its own."""
 
+_CHOICES = {"auto", "none", "required"}  # Of `tool_choice`, where a tool's name may stand, too.
 _ID_ALPHABET = string.ascii_letters + string.digits
 _ID_LENGTH = 9  # Mistral's chat templates refuse any other length.
 

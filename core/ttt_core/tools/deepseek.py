@@ -13,7 +13,6 @@ from ttt_core.tools.calls import Tool, ToolCall
 from ttt_core.tools.draft import Draft
 from ttt_core.tools.envelope import call_rules, quote, read_arguments
 from ttt_core.tools.reader import (
-    CallReader,
     Source,
     Steps,
     accept,
@@ -35,7 +34,6 @@ _CALL, _CALL_END = (
 )
 _SEPARATOR = "<\uff5ctool\u2581sep\uff5c>"
 _FENCE, _FENCE_END = "```json", "```"
-_EXAMPLE = ToolCall("", "TOOL_NAME", {"ARGUMENT_NAME": "VALUE"})
 
 
 class DeepSeekFormat(ToolFormat):
@@ -75,18 +73,16 @@ class DeepSeekFormat(ToolFormat):
 
         return head + call_rules(tools, schema, write) + "\n"
 
-    def reader(self) -> CallReader:
+    def parse(self, source: Source) -> Steps[None]:
         """See `ToolFormat`."""
-        return CallReader(_parse)
+        while trigger := (yield from text_until(source, (_CALLS, _CALL, _CALLS_END))):
+            if trigger == _CALL:
+                yield from _read_call(source)
 
     def render(self, calls: Sequence[ToolCall]) -> str:
         """See `ToolFormat`."""
         inside = ("\n" if self._fenced else "").join(map(self._write, calls))
         return f"{_CALLS}{inside}{_CALLS_END}"
-
-    def example(self) -> str:
-        """See `ToolFormat`."""
-        return self.render([_EXAMPLE])
 
     @property
     def _after(self) -> str:
@@ -99,12 +95,6 @@ class DeepSeekFormat(ToolFormat):
     def _write(self, call: ToolCall) -> str:
         arguments = json.dumps(call.arguments, ensure_ascii=False)
         return f"{_CALL}{''.join(self._before(call.name))}{arguments}{self._after}{_CALL_END}"
-
-
-def _parse(source: Source) -> Steps[None]:
-    while trigger := (yield from text_until(source, (_CALLS, _CALL, _CALLS_END))):
-        if trigger == _CALL:
-            yield from _read_call(source)
 
 
 def _read_call(source: Source) -> Steps[None]:

@@ -38,10 +38,12 @@ class Draft:
         """Learn the name.
 
         Raises:
-            Malformed: No tool can have it.
+            Malformed: No tool can have it, or none has it and the text may be no call at all.
         """
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise Malformed("what stands for the tool's name is none")
+        if self._tentative:
+            self._source.check_offered(name)
         self.name = name
         yield from self._hand_on()
 
@@ -57,6 +59,7 @@ class Draft:
                 raise Malformed("the call has no name")
             if not (self.arguments or "").strip():
                 yield from self.add("{}")
+            self._source.check_offered(self.name)
             yield ToolCall(self._id, self.name, parse_object(self.arguments or ""))
         except Malformed as error:
             yield from self.fail(str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from ttt_core.tools.calls import Tool, ToolCall
 from ttt_core.tools.draft import Draft
@@ -12,6 +13,7 @@ from ttt_core.tools.scanning import Malformed, Scanner, parse_json
 
 _NAME_KEYS = frozenset({"name", "function"})
 _ARGUMENT_KEYS = frozenset({"arguments", "parameters"})
+_DEFINITIONS = frozenset({"$defs", "definitions"})
 
 
 def read_call(source: Source, draft: Draft, stops: Sequence[str]) -> Steps[None]:
@@ -81,7 +83,7 @@ def _read_into(
 ) -> Steps[None]:
     while not scanner.done:
         if not source.exhausted:
-            yield from use(source.take(scanner.read(source.rest)))
+            yield from use(source.take(scanner.read(source.text, source.at)))
         elif source.ended:
             scanner.end()
         else:
@@ -108,6 +110,11 @@ def envelope(call: ToolCall, key: str = "arguments", *, with_id: bool = False) -
 def quote(text: str) -> str:
     """Write a piece of text in Lark."""
     return json.dumps(text) if text else ""
+
+
+def definitions(tool: Tool) -> dict[str, Any]:
+    """Return what a tool's schema keeps at its top for all of its parts to refer to."""
+    return {key: each for key, each in tool.parameters.items() if key in _DEFINITIONS}
 
 
 def call_rules(

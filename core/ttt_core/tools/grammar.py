@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from ttt_core.constrained.schema import closed, json_grammar
 from ttt_core.errors import ConfigError
-from ttt_core.tools.base import Tool, ToolFormat
+from ttt_core.tools.base import ToolFormat
+from ttt_core.tools.calls import Tool
 
 _ALL = "(?s:.*)"
 _ANY_OBJECT: dict[str, Any] = {"type": "object", "additionalProperties": True}

@@ -12,9 +12,15 @@ from functools import partial
 from ttt_core.tools.base import ToolFormat
 from ttt_core.tools.calls import Tool, ToolCall
 from ttt_core.tools.draft import Draft
-from ttt_core.tools.envelope import call_rules, envelope, envelope_rule, read_call, read_members
+from ttt_core.tools.envelope import (
+    call_rules,
+    definitions,
+    envelope,
+    envelope_rule,
+    read_call,
+    read_members,
+)
 from ttt_core.tools.reader import (
-    CallReader,
     Source,
     Steps,
     accept,
@@ -27,8 +33,6 @@ from ttt_core.tools.scanning import Malformed
 
 _TAG = "<|python_tag|>"
 _KEY = '"(name|type|function)"'
-_SHARED = frozenset({"$defs", "definitions"})
-_EXAMPLE = ToolCall("", "TOOL_NAME", {"ARGUMENT_NAME": "VALUE"})
 
 
 class LlamaFormat(ToolFormat):
@@ -71,17 +75,18 @@ class LlamaFormat(ToolFormat):
         """See `ToolFormat`."""
         return rf"\s*\{{\s*{_KEY}(?s:.*)|(?s:.*){re.escape(_TAG)}(?s:.*)"
 
-    def reader(self) -> CallReader:
+    def parse(self, source: Source) -> Steps[None]:
         """See `ToolFormat`."""
-        return CallReader(_parse)
+        if (yield from _read_bare(source)):
+            yield from _read_more(source)
+        while (yield from text_until(source, (_TAG,))):
+            yield from skip_space(source)
+            yield from read_call(source, Draft(source), (_TAG,))
+            yield from _read_more(source)
 
     def render(self, calls: Sequence[ToolCall]) -> str:
         """See `ToolFormat`."""
         return "; ".join(envelope(call, "parameters") for call in calls)
-
-    def example(self) -> str:
-        """See `ToolFormat`."""
-        return self.render([_EXAMPLE])
 
 
 def _several(parallel: bool) -> str:
@@ -91,8 +96,8 @@ def _several(parallel: bool) -> str:
 def _whole(tool: Tool) -> Tool:
     """Return a tool whose `parameters` is the schema of a whole call."""
     arguments = tool.parameters or {"type": "object", "properties": {}}
-    shared = {key: each for key, each in arguments.items() if key in _SHARED}
-    own = {key: each for key, each in arguments.items() if key not in _SHARED}
+    shared = definitions(tool)
+    own = {key: each for key, each in arguments.items() if key not in shared}
     call = {
         "type": "object",
         "properties": {"name": {"const": tool.name}, "parameters": own},
@@ -100,15 +105,6 @@ def _whole(tool: Tool) -> Tool:
         "additionalProperties": False,
     }
     return Tool(tool.name, parameters={**shared, **call})
-
-
-def _parse(source: Source) -> Steps[None]:
-    if (yield from _read_bare(source)):
-        yield from _read_more(source)
-    while (yield from text_until(source, (_TAG,))):
-        yield from skip_space(source)
-        yield from read_call(source, Draft(source), (_TAG,))
-        yield from _read_more(source)
 
 
 def _read_bare(source: Source) -> Steps[bool]:

@@ -14,10 +14,9 @@ from typing import Any
 from ttt_core.tools.base import ToolFormat
 from ttt_core.tools.calls import Tool, ToolCall
 from ttt_core.tools.draft import Draft
-from ttt_core.tools.envelope import quote, read_value
+from ttt_core.tools.envelope import definitions, quote, read_value
 from ttt_core.tools.literals import as_python, parse_literal, split_commas
 from ttt_core.tools.reader import (
-    CallReader,
     Source,
     Steps,
     accept,
@@ -33,9 +32,7 @@ _OPENING = r"\[\s*[A-Za-z0-9_.\-]+\s*\("
 _KEYWORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CALL = re.compile(r"\s*([A-Za-z0-9_.-]{1,64})\s*\((.*)\)\s*", re.DOTALL)
 _ARGUMENT = re.compile(r"\s*(\*\*|[A-Za-z_][A-Za-z0-9_]*\s*=)(.*)", re.DOTALL)
-_SHARED = frozenset({"$defs", "definitions"})
 _ANY = {"type": ["string", "number", "boolean", "null"]}
-_EXAMPLE = '[TOOL_NAME(ARGUMENT_NAME="VALUE")]'
 
 
 class PythonicFormat(ToolFormat):
@@ -74,17 +71,20 @@ class PythonicFormat(ToolFormat):
         """See `ToolFormat`."""
         return rf"\s*{_OPENING}(?s:.*)|(?s:.*){re.escape(_BEGIN)}(?s:.*)"
 
-    def reader(self) -> CallReader:
+    def parse(self, source: Source) -> Steps[None]:
         """See `ToolFormat`."""
-        return CallReader(_parse)
+        start = source.at
+        if (yield from _begins(source)):
+            yield from _read_list(source)
+        else:
+            source.at = start
+        while (yield from text_until(source, (_BEGIN,))):
+            yield from skip_space(source)
+            yield from _read_list(source)
 
     def render(self, calls: Sequence[ToolCall]) -> str:
         """See `ToolFormat`."""
         return "[" + ", ".join(map(_write, calls)) + "]"
-
-    def example(self) -> str:
-        """See `ToolFormat`."""
-        return _EXAMPLE
 
 
 def _alternatives(rule: str, before: str, named: Sequence[tuple[Tool, str]]) -> str:
@@ -133,8 +133,7 @@ def _value_rule(tool: Tool, value: Any, schema: Callable[[Tool], str]) -> str:
     value = value if isinstance(value, Mapping) and value else _ANY
     if value.get("type") == "boolean" and "enum" not in value and "const" not in value:
         return '"True" | "False"'
-    shared = {key: each for key, each in tool.parameters.items() if key in _SHARED}
-    return schema(Tool(tool.name, parameters={**shared, **value}))
+    return schema(Tool(tool.name, parameters={**definitions(tool), **value}))
 
 
 def _write(call: ToolCall) -> str:
@@ -142,17 +141,6 @@ def _write(call: ToolCall) -> str:
         return f"{call.name}(**{as_python(call.arguments)})"
     arguments = (f"{name}={as_python(value)}" for name, value in call.arguments.items())
     return f"{call.name}({', '.join(arguments)})"
-
-
-def _parse(source: Source) -> Steps[None]:
-    start = source.at
-    if (yield from _begins(source)):
-        yield from _read_list(source)
-    else:
-        source.at = start
-    while (yield from text_until(source, (_BEGIN,))):
-        yield from skip_space(source)
-        yield from _read_list(source)
 
 
 def _begins(source: Source) -> Steps[bool]:

@@ -35,13 +35,14 @@ class Scanner:
         self._escaped = False
         self._scalar = False
 
-    def read(self, text: str) -> int:
-        """Return how many of the next characters belong to the value.
+    def read(self, text: str, at: int = 0) -> int:
+        """Return how many of the characters from `at` on belong to the value.
 
         Raises:
             Malformed: The first of them can be no part of it.
         """
-        for index, character in enumerate(text):
+        for index in range(len(text) - at):
+            character = text[at + index]
             if not self._quote and self._ends_scalar(character):
                 self.done = True
                 return index
@@ -53,7 +54,7 @@ class Scanner:
                 raise
             if self.done:
                 return index + 1
-        return len(text)
+        return len(text) - at
 
     def end(self) -> None:
         """Say that no more text follows.

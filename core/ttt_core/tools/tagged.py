@@ -8,9 +8,7 @@ from ttt_core.tools.base import ToolFormat
 from ttt_core.tools.calls import Tool, ToolCall
 from ttt_core.tools.draft import Draft
 from ttt_core.tools.envelope import call_rules, envelope, envelope_rule, quote, read_call
-from ttt_core.tools.reader import CallReader, Source, Steps, accept, peek, skip_space, text_until
-
-_EXAMPLE = ToolCall("", "TOOL_NAME", {"ARGUMENT_NAME": "VALUE"})
+from ttt_core.tools.reader import Source, Steps, accept, peek, skip_space, text_until
 
 
 class TaggedFormat(ToolFormat):
@@ -40,25 +38,18 @@ class TaggedFormat(ToolFormat):
         head = f"calls: {literal(self.opening)} calls_body\ncalls_body: {body}\n"
         return head + call_rules(tools, schema, self._call) + "\n"
 
-    def reader(self) -> CallReader:
+    def parse(self, source: Source) -> Steps[None]:
         """See `ToolFormat`."""
-        return CallReader(self._parse)
-
-    def example(self) -> str:
-        """See `ToolFormat`."""
-        return self.render([_EXAMPLE])
+        while trigger := (yield from text_until(source, self.triggers)):
+            if trigger.endswith("["):
+                source.at -= 1
+            yield from self._read_calls(source)
 
     def _call(self, tool: Tool, arguments: str) -> str:
         return envelope_rule(tool, arguments)
 
     def _body(self, opening: str, closing: str, *, parallel: bool) -> str:
         raise NotImplementedError
-
-    def _parse(self, source: Source) -> Steps[None]:
-        while trigger := (yield from text_until(source, self.triggers)):
-            if trigger.endswith("["):
-                source.at -= 1
-            yield from self._read_calls(source)
 
     def _read_calls(self, source: Source) -> Steps[None]:
         yield from skip_space(source)

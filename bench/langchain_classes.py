@@ -21,6 +21,7 @@ from transformers.utils import logging
 from bench.langchain_suite import FOLDER, SCRIPTED
 from langchain_ttt import ChatTTT
 from tests.langchain.capable import CAPABLE, capable
+from tests.langchain.listing import put_on_the_list
 from tests.scripted import ScriptedModel, scripted_tokenizer
 from ttt_core import TTTEngine
 
@@ -158,13 +159,9 @@ class TestChatTTTUnit(_ChatTTT, ChatModelUnitTests):
     def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
         return {"TTT_MODEL": weights("one")}, {}, {"model": weights("one")}
 
-    @pytest.mark.xfail(
-        raises=ValueError,
-        reason="load(allowed_objects='all') means langchain-core's own closed list of classes, "
-        "which no third-party package is on",
-    )
-    def test_serdes(self, model: BaseChatModel, snapshot: Any) -> None:
-        super().test_serdes(model, snapshot)
+    @pytest.fixture(autouse=True)
+    def _listed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        put_on_the_list(monkeypatch)
 
 
 class TestChatTTTIntegration(_ChatTTT, ChatModelIntegrationTests):

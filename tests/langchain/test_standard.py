@@ -7,7 +7,6 @@ tests/scripted.py.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from functools import reduce
 from operator import add
@@ -20,6 +19,7 @@ from langchain_core.messages import AIMessage
 
 from langchain_ttt import ChatTTT
 from tests.langchain.capable import CAPABLE, capable
+from tests.langchain.listing import put_on_the_list
 from tests.scripted import ScriptedModel, scripted_tokenizer
 from ttt_core import TTTEngine
 
@@ -32,17 +32,8 @@ DOCUMENT = "amber falcon: Oslo\nquiet harbour: Lima\n"
 
 class TestUnit(ChatModelUnitTests):
     @pytest.fixture(autouse=True)
-    def _on_the_list(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Put ChatTTT on LangChain's list of classes that `load(allowed_objects="all")` means.
-
-        The list names classes of LangChain's own packages alone, so that test_serdes cannot pass
-        for anybody else's; users pass `allowed_objects=[ChatTTT]`, as test_chat_models.py does.
-        """
-        module = importlib.import_module("langchain_core.load.load")
-        path = tuple(ChatTTT.lc_id())
-        listed = {**module.ALL_SERIALIZABLE_MAPPINGS, path: path}
-        monkeypatch.setattr(module, "ALL_SERIALIZABLE_MAPPINGS", listed)
-        monkeypatch.setattr(module, "_default_class_paths_cache", {})
+    def _listed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        put_on_the_list(monkeypatch)
 
     @property
     def chat_model_class(self) -> type[BaseChatModel]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -198,7 +198,7 @@ def _guide(
     return ThinkingGuide(
         begin=begin,
         end=end,
-        ended=partial(_holds, loaded, tags),
+        ended=partial(_holds, loaded.chat.decoder({tags.end}), tags),
         budget=_thinking_budget(config, inner, limit, tags=len(begin) + len(end)),
         eos_token_ids=loaded.eos_token_ids,
         inner=inner,
@@ -220,8 +220,8 @@ def _thinking_budget(
     return min(limit // 2 if config.thinking_budget is None else config.thinking_budget, room)
 
 
-def _holds(loaded: LoadedModel, tags: ThinkingTags, ids: Sequence[int]) -> bool:
-    return tags.end in loaded.chat.decoder({tags.end})(ids)
+def _holds(decode: Callable[[Sequence[int]], str], tags: ThinkingTags, ids: Sequence[int]) -> bool:
+    return tags.end in decode(ids)
 
 
 def _parallel(chat: ChatFormat, config: GenerationConfig) -> bool:

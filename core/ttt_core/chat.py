@@ -224,19 +224,23 @@ class ChatFormat:
 
     def decoder(self, visible: Collection[str]) -> Callable[[Sequence[int]], str]:
         """Return a `decode` that shows some special tokens: a call may begin with one."""
-        vocabulary = self._tokenizer.get_vocab()
-        shown = {vocabulary[text] for text in visible if text in vocabulary}
-        hidden = {*self._tokenizer.all_special_ids, *self._special_ids} - shown
-        if not shown & {*self._tokenizer.all_special_ids, *self._special_ids}:
+        shown = {self._special_ids[text] for text in visible if text in self._special_ids}
+        if not shown:
             return self.decode
+        hidden = set(self._special_ids.values()) - shown
         return lambda ids: self._decode(
             [token for token in ids if token not in hidden], skip_special_tokens=False
         )
 
     @lazy_property
-    def _special_ids(self) -> frozenset[int]:
+    def _special_ids(self) -> dict[str, int]:
+        """By their texts, the tokens that are not shown; whole vocabularies take long to list."""
         added = self._tokenizer.added_tokens_decoder.items()
-        return frozenset(token for token, content in added if content.special)
+        own = {content.content: token for token, content in added if content.special}
+        named = zip(
+            self._tokenizer.all_special_tokens, self._tokenizer.all_special_ids, strict=True
+        )
+        return {**own, **dict(named)}
 
     def _decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         text = self._tokenizer.decode(

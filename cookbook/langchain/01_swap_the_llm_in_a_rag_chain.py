@@ -5,9 +5,9 @@
 
 "auto" and not `with_documents`: this chain puts the documents into the prompt itself, and would
 have them read twice. The first question reads the prompt's long head; the second one brings the
-same head again, so it is adapted to. "off" is what a model without a memory does. The question
-that reads the head counts it as cached, too: what is computed below is what stands behind it. The
-registry is that of recipe 03, which was chosen since the toy gains from adapting to it.
+same head again, so it is adapted to; from then on, what is computed is what stands behind it. "off"
+is what a model without a memory does. The registry is that of recipe 03, which was chosen since the
+toy gains from adapting to it.
 
     python cookbook/langchain/01_swap_the_llm_in_a_rag_chain.py
     python cookbook/langchain/01_swap_the_llm_in_a_rag_chain.py report.md --model Qwen/Qwen3-4B \\

@@ -7,8 +7,8 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import count
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -435,13 +435,13 @@ def unknown(name: str, known: Iterable[str]) -> str:
     return f"unknown option {name!r}; {hint}the options are: {', '.join(names)}"
 
 
-_numbers: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
-_counter = count(1)  # An address could be another engine's tomorrow.
+_names: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+"""Of engines. An address could be another one's tomorrow, a number another process's."""
 
 
 def _model_name(model: str | os.PathLike[str] | None, engine: object | None) -> str:
     """Name the model: the one given, the engine's, or the default."""
     if model is None and engine is not None:
         # In-memory weights have no name; cached and traced answers must still be told apart.
-        return f"{type(engine).__name__}-{_numbers.setdefault(engine, next(_counter))}"
+        return _names.setdefault(engine, f"{type(engine).__name__}-{uuid4().hex[:12]}")
     return os.fspath(default_model() if model is None else model)

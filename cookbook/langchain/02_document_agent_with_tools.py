@@ -11,7 +11,8 @@ Prints (shortened):
     4 of 4 right; 1 of 4 called with the right words
 
 The bundled toy cannot choose a tool: its first call is forced, and the grammar makes the arguments
-valid, not wise. What it gets right (17 of 20 for five seeds, of which this is a best one) it has from the document.
+valid, not wise. What it gets right it has from the document: 17 of 20 answers for five seeds, of
+which this is one of the best.
 
 When not to use it: where tools find all that is needed (then read nothing ahead), or with a model
 too small to call tools on its own.

@@ -102,7 +102,8 @@ def test_it_makes_its_point(run: Run) -> None:
         assert 10 * once < each_time
     elif run.path.stem.startswith("05"):
         assert [count for (count,) in run.numbers(r"message (\d+) of")] == [2, 4, 6, 2, 4, 6]
-        assert {cached for (cached,) in run.numbers(r"; ([\d,]+) tokens not computed")} == {324}
+        first, *others = (cached for (cached,) in run.numbers(r"; ([\d,]+) tokens not computed"))
+        assert (first, set(others)) == (0, {324})  # The first answer reads the document.
     elif run.path.stem.startswith("06"):
         assert "that all 3 have goes by 3 ids" in text
         assert len(set(re.findall(r"document ([0-9a-f]{16})", text))) == 6

@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, closing, contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
+from uuid import UUID
 
 from langchain_core.callbacks import (
     AsyncCallbackManager,
     AsyncCallbackManagerForLLMRun,
+    BaseCallbackManager,
     CallbackManager,
     CallbackManagerForLLMRun,
 )
@@ -177,11 +179,18 @@ def _run_of(llm: BaseChatModel, config: RunnableConfig, kind: type[R]) -> R:
     )  # fmt: skip
     run_id = config["run_id"]
     assert run_id is not None
+    return make_run(kind, manager, run_id, manager.parent_run_id)
+
+
+def make_run(
+    kind: type[R], manager: BaseCallbackManager, run_id: UUID, parent_run_id: UUID | None = None
+) -> R:
+    """Make a run manager with the handlers of a callback manager."""
     return kind(
         run_id=run_id,
         handlers=manager.handlers,
         inheritable_handlers=manager.inheritable_handlers,
-        parent_run_id=manager.parent_run_id,
+        parent_run_id=parent_run_id,
         tags=manager.tags,
         metadata=manager.metadata,
     )

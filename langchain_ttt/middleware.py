@@ -44,7 +44,7 @@ from langchain_core.runnables.config import (
 from typing_extensions import NotRequired, TypedDict
 
 from langchain_ttt.chat_models import ChatTTT
-from langchain_ttt.events import AsyncProgressEvents, progress_events
+from langchain_ttt.events import AsyncProgressEvents, make_run, progress_events
 from langchain_ttt.messages import DocumentLike, to_documents, to_messages
 from ttt_core import ConfigError, Document
 from ttt_core.chat import split_system
@@ -268,10 +268,4 @@ def _async_run() -> AsyncCallbackManagerForLLMRun | None:
 def _as_run(kind: type[R], manager: BaseCallbackManager) -> R | None:
     if manager.parent_run_id is None:
         return None
-    return kind(
-        run_id=manager.parent_run_id,
-        handlers=manager.handlers,
-        inheritable_handlers=manager.inheritable_handlers,
-        tags=manager.tags,
-        metadata=manager.metadata,
-    )
+    return make_run(kind, manager, manager.parent_run_id)

@@ -92,7 +92,7 @@ def make_rows(
         decode=chat.decoder({*(chat.thinking_tags or ()), *_tags(chat, config)}),
         eos_token_ids=loaded.eos_token_ids,
     )
-    suffixes = encode_prompts(loaded, prompt, prompts, config)
+    suffixes = _encode(loaded, prompt, prompts, config, form)
     limits = [_room(loaded, request, suffix, config) for suffix in suffixes]
     tags = chat.thinking_tags
     inside = chat.begins_thinking(enable_thinking=config.enable_thinking)
@@ -119,7 +119,16 @@ def encode_prompts(
     config: GenerationConfig,
 ) -> list[list[int]]:
     """Tokenise what follows the document in each of several conversations."""
-    form = expected(config)
+    return _encode(loaded, prompt, prompts, config, expected(config))
+
+
+def _encode(
+    loaded: LoadedModel,
+    prompt: PromptPrefix,
+    prompts: Sequence[str | Sequence[Message]],
+    config: GenerationConfig,
+    form: Expected,
+) -> list[list[int]]:
     make = partial(
         loaded.chat.suffix,
         prompt,

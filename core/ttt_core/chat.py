@@ -197,23 +197,46 @@ class ChatFormat:
             self._tell(first, told)
         if isinstance(schema, Mapping):  # Who asks for any object says in the prompt what is in it.
             self._tell(first, _FORM.format(schema=json.dumps(schema, ensure_ascii=False)))
+        return self._behind(prefix, own, first, system, variables)
+
+    def _behind(
+        self,
+        prefix: PromptPrefix,
+        turns: Sequence[Message],
+        first: dict[str, Any],
+        system: str | None,
+        variables: Mapping[str, Any],
+    ) -> list[int]:
+        """Render the conversation and tokenise what stands behind the prefix in it.
+
+        Args:
+            prefix: System prompt and document.
+            turns: Marked; `first` is the one that the document goes to.
+            first: Of the user.
+            system: System prompt.
+            variables: Of the template.
+        """
         blank = bool(prefix.input_ids) and not first["content"].strip()
         if blank:
             first["content"] = _SLOT  # A template that trims contents would trim the seam.
-        text = self._render(own, self._encoder.protect(prefix.document), system, **variables)
+        text = self._render(turns, self._encoder.protect(prefix.document), system, **variables)
         if not text.startswith(prefix.text):
-            if enable_thinking and not self._thinks_behind:
-                raise ConfigError(
-                    "this model's chat template writes the thinking switch before the document, "
-                    "which was read without it; make the engine with "
-                    "template_kwargs={'enable_thinking': True}"
-                )
-            raise UnsupportedModelError(
-                "the chat template changes the document's turn when the conversation goes on, so "
-                "its keys and values cannot be reused; pass a tokenizer with a stable chat_template"
-            )
+            raise self._changed(thinking="enable_thinking" in variables)
         rest = text[len(prefix.text) :]
         return self._encode_behind(prefix.text, rest.removeprefix(_SLOT) if blank else rest)
+
+    def _changed(self, *, thinking: bool) -> ConfigError | UnsupportedModelError:
+        """Say why the conversation does not begin with its document's prefix."""
+        if thinking and not self._thinks_behind:
+            return ConfigError(
+                "this model's chat template writes the thinking switch before the document, "
+                "which was read without it; make the engine with "
+                "template_kwargs={'enable_thinking': True}"
+            )
+        return UnsupportedModelError(
+            "the chat template changes the document's turn when the conversation goes on, so "
+            "its keys and values cannot be reused; pass a tokenizer with a stable chat_template"
+        )
 
     def _tell(self, turn: dict[str, Any], instructions: str) -> None:
         turn["content"] = f"{self._encoder.protect(instructions)}{SEAM}{turn['content']}"

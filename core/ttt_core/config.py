@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -11,6 +12,24 @@ Parametrization = Literal["lora", "full"]
 SupervisionName = Literal["cloze", "recurrence", "random_span"]
 Overflow = Literal["error", "keep_start", "keep_end"]
 AttentionName = Literal["auto", "model", "reference", "cpu_flash", "cuda_flash", "cuda_efficient"]
+
+
+def unknown_option(
+    name: str, known: Iterable[str], lead: str, synonyms: Mapping[str, str] | None = None
+) -> str:
+    """Say that there is no such option, which one was probably meant, and which there are.
+
+    Args:
+        name: The one that was given.
+        known: Those that there are.
+        lead: What stands before their list.
+        synonyms: What others call them.
+    """
+    names = sorted(known)
+    meant = (synonyms or {}).get(str(name))
+    close = [meant] if meant else difflib.get_close_matches(str(name), names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"unknown option {name!r}; {hint}{lead}: {', '.join(names)}"
 
 
 class Settings(BaseModel):
@@ -23,12 +42,7 @@ class Settings(BaseModel):
     def _name_unknown_options(cls, values: Any) -> Any:
         if isinstance(values, dict):
             for name in values.keys() - cls.model_fields.keys():
-                close = difflib.get_close_matches(str(name), cls.model_fields, n=1)
-                hint = f"did you mean {close[0]!r}? " if close else ""
-                raise ValueError(
-                    f"unknown option {name!r}; {hint}{cls.__name__} takes: "
-                    + ", ".join(sorted(cls.model_fields))
-                )
+                raise ValueError(unknown_option(name, cls.model_fields, f"{cls.__name__} takes"))
         return values
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from typing_extensions import Self
 
 from ttt_core.chat import Message, PromptPrefix
-from ttt_core.config import GenerationConfig
+from ttt_core.config import GenerationConfig, unknown_option
 from ttt_core.document import Document, as_document
 from ttt_core.errors import ConfigError, DocumentError
 from ttt_core.integration.documents import identify
@@ -146,7 +145,7 @@ class EngineOptions(BaseModel, Generic[D]):
             if alias in kept and "model" not in kept:
                 kept["model"] = kept.pop(alias)
         for name in kept.keys() - cls.model_fields.keys():
-            raise ValueError(unknown(name, cls.model_fields))
+            raise ValueError(_unknown(name, cls.model_fields))
         return {**kept, "model": _model_name(kept.get("model"), kept.get("engine"))}
 
     @field_validator("stop", mode="before")
@@ -279,7 +278,7 @@ class EngineOptions(BaseModel, Generic[D]):
         """
         given = {name: value for name, value in call.items() if value is not None}
         for name in sorted(given.keys() - set(CALL_OPTIONS)):
-            raise ConfigError(unknown(name, (*CALL_OPTIONS, *OWN_OPTIONS)))
+            raise ConfigError(_unknown(name, (*CALL_OPTIONS, *OWN_OPTIONS)))
         merged = {**{name: getattr(self, name) for name in OPTIONS}, **given}
         merged["max_new_tokens"] = merged.pop("max_tokens")
         return {name: value for name, value in merged.items() if value is not None}
@@ -427,12 +426,8 @@ _SYNONYMS = {
 """What other classes call it."""
 
 
-def unknown(name: str, known: Iterable[str]) -> str:
-    """Say that there is no such option, and which one was probably meant."""
-    names = sorted(known)
-    close = [_SYNONYMS[name]] if name in _SYNONYMS else difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"unknown option {name!r}; {hint}the options are: {', '.join(names)}"
+def _unknown(name: str, known: Iterable[str]) -> str:
+    return unknown_option(name, known, "the options are", _SYNONYMS)
 
 
 _names: WeakKeyDictionary[Any, str] = WeakKeyDictionary()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 from ttt_core.tools.base import ToolFormat
@@ -48,8 +49,9 @@ class TaggedFormat(ToolFormat):
     def _call(self, tool: Tool, arguments: str) -> str:
         return envelope_rule(tool, arguments)
 
+    @abstractmethod
     def _body(self, opening: str, closing: str, *, parallel: bool) -> str:
-        raise NotImplementedError
+        """Write Lark for what stands behind the first opening tag, rule `call` for a call."""
 
     def _read_calls(self, source: Source) -> Steps[None]:
         yield from skip_space(source)

@@ -118,7 +118,6 @@ def test_what_cannot_be_is_refused(engine: TTTEngine, options: dict[str, Any], n
 
 @pytest.mark.parametrize("schema", [3, "x", None, [1]])
 def test_a_schema_that_is_none_is_refused(engine: TTTEngine, schema: Any) -> None:
-    # BUG: asking.py `_schema`: dict() of what is no mapping raises what Python raises.
     form = {"type": "json_schema", "json_schema": {"schema": schema}}
     with pytest.raises(ConfigError):
         engine.generate(None, "?", response_format=form)

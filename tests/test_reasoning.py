@@ -135,7 +135,6 @@ def test_by_default_half_is_left_for_what_is_enforced(make: Make) -> None:
 
 
 def test_whoever_ends_in_the_thought_still_gives_what_is_enforced(make: Make) -> None:
-    # BUG: reasoning.py:92 lets the end token through while thinking, although a grammar follows.
     answer = make(lambda prompt: "<think>hm").generate(
         None, "?", enable_thinking=True, response_format=FORM
     )
@@ -143,7 +142,6 @@ def test_whoever_ends_in_the_thought_still_gives_what_is_enforced(make: Make) ->
 
 
 def test_a_budget_leaves_room_for_what_is_enforced(make: Make) -> None:
-    # BUG: asking.py `_guide`: a given budget above the limit leaves nothing for the JSON.
     answer = make(lambda prompt: "<think>" + "x" * 500).generate(
         None, "?", enable_thinking=True, response_format=FORM, thinking_budget=100,
         max_new_tokens=60,
@@ -152,14 +150,12 @@ def test_a_budget_leaves_room_for_what_is_enforced(make: Make) -> None:
 
 
 def test_what_cannot_be_thought_and_said_is_refused_at_once(make: Make) -> None:
-    # BUG: half of 20 tokens goes to thinking and the tags; the answer is cut, silently.
     engine = make(lambda prompt: "<think>" + "x" * 500)
     with pytest.raises(ConfigError, match="max_"):
         engine.generate(None, "?", enable_thinking=True, response_format=FORM, max_new_tokens=20)
 
 
 def test_thinking_that_was_cut_is_counted_right(make: Make) -> None:
-    # BUG: generate.py `_count_reasoning` counts one more than there are where no end tag came.
     answer = make(lambda prompt: "<think>" + "x" * 50).generate(
         None, "?", enable_thinking=True, max_new_tokens=20
     )
@@ -169,8 +165,6 @@ def test_thinking_that_was_cut_is_counted_right(make: Make) -> None:
 
 @pytest.mark.parametrize("template", [SWITCHED, OPENED])
 def test_tags_that_are_special_tokens(make: Make, template: str) -> None:
-    # BUG: asking.py make_rows decodes without special tokens, so that the reader sees no tags.
-    # Magistral ([THINK]) and Command A (<|START_THINKING|>) have such.
     begin = "" if template == OPENED else "<think>"
     engine = make(lambda p: f"{begin}hm</think>\n\nyes", template, ["<think>", "</think>"])
     answer = engine.generate(None, "?", enable_thinking=True)
@@ -206,7 +200,6 @@ def test_a_stream_closed_in_the_thought_keeps_it(make: Make) -> None:
     assert "hm, yes".startswith(answer.reasoning)
     assert answer.reasoning != ""
     assert answer.finish_reason == "cancelled"
-    # BUG: see `_count_reasoning`.
     assert answer.usage.reasoning_tokens <= answer.usage.completion_tokens
 
 
@@ -220,7 +213,6 @@ def test_counted_prompts_are_those_that_are_used(make: Make) -> None:
 
 def test_rows_of_one_batch_have_budgets_of_their_own(make: Make) -> None:
     """The longest question has the least room; its half is less than that of the others."""
-    # BUG: asking.py `_guide(limit=max(limits))`: one budget for all rows of a batch.
     engine = make(lambda prompt: "<think>" + "x" * 9000)
     options: dict[str, Any] = {"enable_thinking": True, "response_format": FORM}
     long = "y" * (engine.window - engine.count_prompt_tokens("y", **options) - 80)

@@ -193,8 +193,6 @@ def test_the_document_is_the_same_whatever_tools_there_are(chat: ChatFormat) -> 
 
 
 def test_several_calls_of_one_turn(name: str, tokenizer: Any, chat: ChatFormat) -> None:
-    # BUG: [llama] toolchat.py `turn`: Llama's template refuses two calls in a turn, which the
-    # grammar lets the model make: the agent's next question fails.
     turns = [
         TURNS[0],
         {"role": "assistant", "content": "", "tool_calls": [
@@ -270,7 +268,6 @@ def test_a_conversation_that_ends_with_a_result(chat: ChatFormat, tokenizer: Any
 def test_tools_are_told_where_no_user_asked(name: str, tokenizer: Any, chat: ChatFormat) -> None:
     if name in KNOWING or name == "gemma":
         pytest.skip("these tell it themselves, or refuse to begin so")
-    # BUG: chat.py `suffix`: without a user turn, the instructions go into a turn that is dropped.
     turns = [{"role": "assistant", "content": "Hello! What shall I add?"}]
     assert "look_up" in shown(chat, tokenizer, turns, tools=as_tools(TOOLS))
 
@@ -287,14 +284,11 @@ EVIL_PLACES: dict[str, Callable[[str], tuple[list[Any], list[Any], Any]]] = {
     "nested argument": lambda evil: (
         [TURNS[0], {**TURNS[1], "tool_calls": [call("abcdefgh1", word=[{"a": evil}])]}],
         TOOLS, None),
-    # BUG: chat.py `_protect` marks the values of mappings, not their keys.
     "argument's name": lambda evil: (
         [TURNS[0], {**TURNS[1], "tool_calls": [call("abcdefgh1", "add", **{evil: 3})]}],
         TOOLS, None),
     "id": lambda evil: (
         [TURNS[0], {**TURNS[1], "tool_calls": [call(evil, x=3)]}, result(evil)], TOOLS, None),
-    # BUG: chat.py `suffix`: `variables["tools"]` reaches the template unmarked. MCP servers, other
-    # people's, write descriptions.
     "description": lambda evil: (TURNS, [_described(evil)], None),
     "parameter's description": lambda evil: (TURNS, [_described("", evil)], None),
     "parameter's name": lambda evil: (TURNS, [_described("", name=evil)], None),
@@ -371,8 +365,6 @@ def test_a_template_that_refuses_is_named() -> None:
 
 
 def test_an_unknown_token_is_not_shown() -> None:
-    # BUG: chat.py `decoder`: convert_tokens_to_ids() of a tag that is no token is the unknown
-    # token's id, which is then shown in answers with tools.
     tokenizer = build_tokenizer(HERMES)
     tokenizer.unk_token = "<s>"
     chat = ChatFormat(tokenizer)

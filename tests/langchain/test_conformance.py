@@ -277,13 +277,11 @@ def test_options_of_the_call_reach_the_engine(
 
 @pytest.mark.parametrize("number", [0, -1, "two"])
 def test_a_number_of_answers_that_cannot_be(llm: ChatTTT, number: Any) -> None:
-    # BUG: reply.py: n of a call is not checked; AssertionError or TypeError.
     with pytest.raises(ModelInvalidRequestError):
         llm.invoke("Where?", n=number)
 
 
 def test_a_number_of_retries_that_cannot_be(llm: ChatTTT) -> None:
-    # BUG: reply.py `pieces`: max_retries=-1 of a call makes no attempt; AssertionError.
     with pytest.raises(ModelInvalidRequestError):
         llm.invoke("Where?", max_retries=-1)
 
@@ -390,15 +388,12 @@ def test_counts_are_those_of_the_prompt(make: Make, name: str, tools: list[Any])
 def test_empty_content(make: Make, content: Any) -> None:
     """Alone it is refused, in whatever shape; beside other messages it does no harm."""
     llm, _ = make(lambda prompt: REPLY)
-    # BUG: messages.py `_turns`: [] is answered, the others are refused.
     with pytest.raises(ModelInvalidRequestError):
         llm.invoke([HumanMessage(content)])
     assert llm.invoke([SystemMessage(content), HumanMessage("a"), AIMessage(content)]).text == REPLY
 
 
 def test_a_greeting_before_the_first_question(make: Make) -> None:
-    # BUG: chat.py `suffix`: with a document, a conversation that an assistant's greeting opens is
-    # "the chat template changes the document's turn", an UnsupportedModelError.
     llm, model = make(lambda prompt: REPLY)
     conversation = [AIMessage("Hello! Ask me."), HumanMessage("Where?")]
     assert llm.invoke(conversation).text == REPLY
@@ -512,8 +507,6 @@ def test_no_document_is_told_to_anybody(llm: ChatTTT) -> None:
 
 
 def test_a_binding_does_not_show_its_documents(llm: ChatTTT) -> None:
-    # BUG: chat_models.py leaves bind() as it is, which keeps the text in `kwargs`: in repr(), in
-    # dumps() and in whatever a chain prints. bind() could move documents into a copy.
     bound = llm.bind(documents=OWLS)
     assert "owl" not in repr(bound)
     assert "owl" not in dumps(bound)
@@ -617,8 +610,6 @@ def test_documents_survive_being_bound_last(llm: ChatTTT) -> None:
 
 @pytest.mark.parametrize("then", ["bind_tools", "with_structured_output"])
 def test_documents_survive_being_bound_first(llm: ChatTTT, then: str) -> None:
-    # BUG: RunnableBinding hands the method to the model, without what was bound; nobody is told.
-    # chat_models.py could override bind(): documents= and adapter= move into a copy.
     schema = {"title": "T", "description": "d", "type": "object",
               "properties": {"a": {"type": "boolean"}}, "required": ["a"]}  # fmt: skip
     bound: Any = llm.model_copy(update={"max_tokens": 90}).bind(documents=OWLS)

@@ -142,8 +142,6 @@ def test_structured_output_behind_thought(make: Make) -> None:
 
 
 def test_structured_output_of_who_thinks_too_long(make: Make) -> None:
-    # BUG: [function_calling] asking.py `_guide`: half of max_tokens goes to thinking, the tags
-    # come on top, and what the grammar needs is not asked for; 120 tokens would do for both.
     llm, _ = make(lambda prompt: "<think>" + "x" * 900, enable_thinking=True, max_tokens=120)
     for method in ("json_schema", "function_calling", "json_mode"):
         value = llm.with_structured_output(City, method=method).invoke("?")

@@ -189,8 +189,6 @@ def test_random_models_answer_in_form_whatever_the_seed(llm: ChatTTT, method: An
 
 @pytest.mark.parametrize("method", METHODS)
 def test_recursive_models(llm: ChatTTT, method: Any) -> None:
-    # BUG: structured.py response_format/bind_tools: LangChain's conversion cuts a $ref that refers
-    # to itself into {}, "anything"; model_json_schema() keeps it.
     chain = llm.with_structured_output(Node, method=method)
     for seed in range(5):
         assert isinstance(chain.invoke("Go!", seed=seed, max_tokens=300), Node)
@@ -209,16 +207,12 @@ def test_types_that_pydantic_reads(llm: ChatTTT, kind: Any) -> None:
 
 @pytest.mark.parametrize("said", ["2026-01-02T03:04:60Z", "2026-01-02T03:04:05Z"])
 def test_times_are_such_that_python_knows(make: Callable[[Script], ChatTTT], said: str) -> None:
-    # BUG: [60] constrained/schema.py hands `date-time` on as it is: llguidance's allows the leap
-    # second, which datetime does not.
     model = create_model("Once", when=(datetime, ...))
     llm = make(lambda prompt: json.dumps({"when": said}))
     assert isinstance(llm.with_structured_output(model).invoke("Go!"), model)
 
 
 def test_a_list_at_the_root(llm: ChatTTT) -> None:
-    # BUG: structured.py response_format: LangChain's conversion keeps only an object's keys, so
-    # that `items` is lost.
     schema = {"title": "Numbers", "description": "Some.", "type": "array",
               "items": {"type": "integer"}, "maxItems": 3}  # fmt: skip
     for seed in range(4):
@@ -226,7 +220,6 @@ def test_a_list_at_the_root(llm: ChatTTT) -> None:
 
 
 def test_a_schema_without_a_title(llm: ChatTTT) -> None:
-    # BUG: a ValueError of LangChain's conversion; the name is not needed for json_schema.
     schema = {key: JOKE[key] for key in ("type", "properties", "required")}
     check(llm.with_structured_output(schema).invoke("Go!"), "JSON schema")
 
@@ -381,7 +374,6 @@ def test_response_format_of_the_call(llm: ChatTTT) -> None:
     jsonschema.validate(json.loads(llm.invoke("Go!", response_format=form).text), JOKE)
     assert isinstance(json.loads(llm.invoke("Go!", response_format={"type": "json_object"}).text),
                       dict)  # fmt: skip
-    # BUG: ChatOpenAI takes a class here; if this does not, the error should be LangChain's.
     with pytest.raises(ModelInvalidRequestError):
         llm.invoke("Go!", response_format=Joke)
 
@@ -407,8 +399,6 @@ def test_what_is_traced(llm: ChatTTT) -> None:
 def test_options_of_the_call_reach_the_model(
     make: Callable[[Script], ChatTTT], include_raw: bool
 ) -> None:
-    # BUG: [include_raw] structured.py `parsed`: RunnableMap(raw=llm) drops the keywords of the
-    # call, `documents` among them: it answers without them, and nobody is told.
     llm = make(lambda prompt: '{"setup":"owl","rating":7}' if "old tree" in prompt else
                '{"setup":"none","rating":0}')  # fmt: skip
     chain = llm.with_structured_output(Joke, include_raw=include_raw)

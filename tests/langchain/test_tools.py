@@ -168,8 +168,8 @@ def test_tools_in_any_shape(llm: ChatTTT, shape: str) -> None:
         ("look_up", {"look_up"}),
         ({"type": "function", "function": {"name": "look_up"}}, {"look_up"}),
         ({"type": "tool", "name": "look_up"}, {"look_up"}),
-        ({"type": "any"}, {"add", "look_up"}),  # BUG: structured.py:40 KeyError (Anthropic's shape)
-        ({"type": "auto"}, None),  # BUG: the same.
+        ({"type": "any"}, {"add", "look_up"}),  # Anthropic's shape.
+        ({"type": "auto"}, None),
         ("none", set()),
         ("auto", None),
         (None, None),
@@ -188,14 +188,11 @@ def test_tool_choice(llm: ChatTTT, choice: Any, called: set[str] | None) -> None
 
 @pytest.mark.parametrize("choice", ["any", True, {"type": "function", "function": {"name": "add"}}])
 def test_tool_choice_of_the_call(llm: ChatTTT, choice: Any) -> None:
-    # BUG: only bind_tools translates; a call's own `tool_choice` (any model's own spelling, as
-    # `bind(tools=...)` and langchain_openai take it) reaches GenerationConfig as it is.
     message = llm.bind_tools([add]).invoke("Go!", tool_choice=choice)
     assert [name for name, _ in calls(message)][:1] == ["add"]
 
 
 def test_errors_of_options_are_langchain_s(llm: ChatTTT) -> None:
-    # BUG: engine.py `_settings`: pydantic's ValidationError passes `as_langchain_errors`.
     for options in ({"tool_choice": 3}, {"temperature": -1}, {"response_format": "json"}):
         with pytest.raises(ModelInvalidRequestError):
             llm.bind_tools([add]).invoke("Go!", **options)
@@ -337,8 +334,6 @@ def test_malformed_calls_are_invalid_calls(
 def test_malformed_calls_are_invalid_when_streamed(
     make: Make, monkeypatch: pytest.MonkeyPatch, said: str, name: str | None
 ) -> None:
-    # BUG: answers.py as_chunk: LangChain completes cut JSON, so that merged chunks hold a call
-    # that invoke() rightly calls invalid, or one without a name; the error is not said at all.
     monkeypatch.setattr("ttt_core.asking._grammar_guide", lambda *args: None)
     llm, _ = make(lambda prompt: f"So: {said}")
     merged = reduce(plus, llm.bind_tools([add]).stream("Go!"))
@@ -427,7 +422,6 @@ def test_anthropic_histories(make: Make) -> None:
 
 
 def test_calls_that_are_only_blocks_are_not_lost(make: Make) -> None:
-    # BUG: messages.py `_ALREADY_SAID` drops tool_use/tool_call blocks that `tool_calls` lacks.
     llm, model = make(lambda prompt: "done")
     for block in (
         {"type": "tool_use", "id": "1", "name": "add", "input": {"x": 3}},

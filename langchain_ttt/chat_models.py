@@ -23,6 +23,7 @@ from langchain_ttt.events import AsyncProgressEvents, TellsRun, current_run, pro
 from langchain_ttt.messages import DocumentLike, to_documents, to_messages
 from ttt_core import __version__
 from ttt_core.integration import EngineOptions, Reply, in_thread
+from ttt_core.integration.choice import tool_choice_of
 from ttt_core.progress import ProgressCallback
 from ttt_core.tools import ToolCallDelta
 
@@ -114,7 +115,7 @@ class ChatTTT(EngineOptions[DocumentLike], TellsRun):
             **kwargs: Options of the call.
         """
         options = {
-            "tool_choice": structured.tool_choice_of(tool_choice),
+            "tool_choice": tool_choice_of(tool_choice),
             "parallel_tool_calls": parallel_tool_calls,
             **kwargs,
         }
@@ -359,7 +360,7 @@ class ChatTTT(EngineOptions[DocumentLike], TellsRun):
     ) -> Reply:
         options = {**call, "stop": stop}
         options.pop("stream", None)  # LangChain's own switch, which it leaves in.
-        options["tool_choice"] = structured.tool_choice_of(call.get("tool_choice"))
+        options["tool_choice"] = tool_choice_of(call.get("tool_choice"))
         return self._reply(to_messages(messages), options, on_progress)
 
 

@@ -84,15 +84,6 @@ def as_tool(tool: Any, *, strict: bool | None = None) -> dict[str, Any]:
     return converted
 
 
-def tool_choice_of(given: Any) -> Any:
-    """Translate all that LangChain's users pass as `tool_choice`; None: the tools' own default."""
-    if isinstance(given, dict):  # OpenAI's, and Anthropic's {"type": "any"}.
-        given = (given.get("function") or given).get("name") or given.get("type")
-    if given == "any" or given is True:
-        return "required"
-    return None if given is False else given
-
-
 def tool_name(schema: Schema) -> str:
     """Return the name under which a schema is offered as a tool."""
     return str(convert_to_openai_tool(schema)["function"]["name"])

@@ -12,6 +12,20 @@ except ImportError:
         "llamaindex_ttt needs llama-index-core: pip install 'context-ttt[llamaindex]'"
     ) from None
 
+from llamaindex_ttt.events import (
+    AdaptationEndEvent,
+    AdaptationProgressEvent,
+    AdaptationStartEvent,
+)
 from llamaindex_ttt.llms import TTTLLM
+from llamaindex_ttt.postprocessor import TTTDocumentPostprocessor
+from llamaindex_ttt.synthesizer import TTTSynthesizer
 
-__all__ = ["TTTLLM"]
+__all__ = [
+    "TTTLLM",
+    "AdaptationEndEvent",
+    "AdaptationProgressEvent",
+    "AdaptationStartEvent",
+    "TTTDocumentPostprocessor",
+    "TTTSynthesizer",
+]

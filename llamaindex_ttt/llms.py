@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -16,20 +15,33 @@ from llama_index.core.base.llms.types import (
     CompletionResponseAsyncGen,
     CompletionResponseGen,
     LLMMetadata,
+    MessageRole,
 )
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
-from llama_index.core.llms.llm import LLM
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.prompts import BasePromptTemplate
 from typing_extensions import Self
 
-from llamaindex_ttt.messages import DocumentLike, Piece, figures, to_documents, to_messages
-from ttt_core import ConfigError
+from llamaindex_ttt import prompts
+from llamaindex_ttt.answers import GrowingAnswer, tool_selections
+from llamaindex_ttt.documents import DocumentLike, to_documents
+from llamaindex_ttt.events import AdaptationEvents
+from llamaindex_ttt.messages import to_messages
+from llamaindex_ttt.structured import StructuredPrediction
+from ttt_core.config import DEFAULT_ANSWER_TOKENS
 from ttt_core.integration import EngineOptions, in_thread
+from ttt_core.integration.choice import tool_choice_of
 from ttt_core.progress import ProgressCallback, ignore_progress
 
 if TYPE_CHECKING:
+    from llama_index.core.tools.types import BaseTool
+
+    from ttt_core import AdaptedDocument
     from ttt_core.chat import Message
 
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
 
 # The decorators fire LlamaIndex's events. They belong on the eight public methods only: a public
 # method that called another would report every call twice.
@@ -37,7 +49,7 @@ _chat_events = cast("Callable[[F], F]", llm_chat_callback())
 _completion_events = cast("Callable[[F], F]", llm_completion_callback())
 
 
-class TTTLLM(EngineOptions[DocumentLike], LLM):
+class TTTLLM(EngineOptions[DocumentLike], StructuredPrediction, FunctionCallingLLM):
     """A local LLM that reads documents once and adapts to them.
 
     Constructing one is free: weights load at the first call and are shared by all objects of the
@@ -48,10 +60,27 @@ class TTTLLM(EngineOptions[DocumentLike], LLM):
         >>> llm = TTTLLM(model="Qwen/Qwen3-4B")
         >>> doc_llm = llm.for_documents(SimpleDirectoryReader("data").load_data())
         >>> doc_llm.complete("What did the auditor object to?").text
+
+    What a question is about is found in this order: `documents=` or `adapter=` (what `adapt`
+    returned, or its id) of the call; documents in the messages, that is `DocumentBlock`s,
+    `CitableBlock`s and text before a `CachePoint`; the documents of the instance; and what query
+    and chat engines hand over as `context_str`. That is read as a document if it holds documents
+    that were named before (`adapt`, `TTTDocumentPostprocessor`), or is long: then it is adapted to
+    when it comes again. `raw["ttt"]` says which it was, what was done and what it cost.
+
+    Tool calls, `tool_choice` and structured output are enforced token by token.
+
+    Unknown arguments are errors.
     """
 
     context_window: int | None = None
-    """Tokens to plan with; None: the model's window. Documents are subtracted either way."""
+    """Tokens to plan prompts with; None: the model's window."""
+    trim_history: bool = True
+    """Leave out the oldest turns of a conversation that does not fit the window; documents and the
+    last question never. LlamaIndex's memories are as long as `context_window` says, and nothing of
+    it is left beside a document."""
+    passage_arguments: tuple[str, ...] = ("context_str", "context_msg")
+    """Arguments of prompts that hold what the question is about."""
 
     _to_documents = staticmethod(to_documents)
 
@@ -62,6 +91,9 @@ class TTTLLM(EngineOptions[DocumentLike], LLM):
 
     def _default_system(self) -> str | None:
         return self.system_prompt
+
+    def _trims_history(self) -> bool:
+        return self.trim_history
 
     def _kept_by_copies(self) -> Iterable[str]:
         # Unset ones too: handlers are added to the default callback manager.
@@ -74,16 +106,29 @@ class TTTLLM(EngineOptions[DocumentLike], LLM):
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What LlamaIndex plans prompts with. Loads the model, unless `context_window` is given."""
-        window = self.context_window or self._engine().window
-        taken = sum(self._engine().count_tokens(document.text) for document in self.documents)
+        """What LlamaIndex plans prompts with.
+
+        The window is the whole one, also where the instance has documents: query engines cut what
+        they hand over to what it leaves, and pieces that were cut to fit beside a document would
+        not be recognised as that document. Loads the model where its window is not known without.
+        """
+        window = self.context_window or self._known_window() or self._engine().window
+        wanted = self.max_tokens or min(DEFAULT_ANSWER_TOKENS, window // 4)
         return LLMMetadata(
-            context_window=max(window - taken, 0),
-            num_output=self.max_tokens or min(256, window // 4),
+            context_window=window,
+            num_output=min(wanted, window // 2),  # Prompt helpers refuse what leaves no room.
             is_chat_model=True,
-            is_function_calling_model=False,
+            is_function_calling_model=True,
             model_name=self.model,
         )
+
+    @property
+    def tokenizer(self) -> Callable[[str], list[int]]:
+        """The model's tokenizer, for `Settings.tokenizer`; the model loads at its first call.
+
+        LlamaIndex counts with another model's otherwise, and cuts prompts too late or too early.
+        """
+        return lambda text: list(self._engine().tokenizer(text, add_special_tokens=False).input_ids)
 
     def to_payload(self) -> dict[str, Any]:
         """What callbacks learn about this object; unlike the default, it loads nothing."""
@@ -98,6 +143,22 @@ class TTTLLM(EngineOptions[DocumentLike], LLM):
         """
         return self._about(documents)
 
+    def adapt(
+        self,
+        documents: DocumentLike | Sequence[DocumentLike] | None = None,
+        *,
+        system: str | None = None,
+        on_progress: ProgressCallback = ignore_progress,
+    ) -> AdaptedDocument:
+        """Read documents and adapt to them now, so that the first question need not wait.
+
+        Query and chat engines then find them in what they retrieved. See `EngineOptions.adapt`.
+        """
+        with AdaptationEvents(self.model, on_progress) as events:
+            adapted = super().adapt(documents, system=system, on_progress=events.progress)
+            events.end(adapted)
+        return adapted
+
     def __getstate__(self) -> dict[Any, Any]:
         """Leave a ready engine behind: LlamaIndex pickles every attribute just to try."""
         light = self.model_copy(update={"engine": None}) if self.engine is not None else self
@@ -106,98 +167,156 @@ class TTTLLM(EngineOptions[DocumentLike], LLM):
     @_chat_events
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer the last turn of a conversation; options of the call override the instance's."""
-        return _last(self._pieces(to_messages(messages), kwargs)).as_chat()
+        return self._whole(to_messages(messages), kwargs).chat()
 
     @_chat_events
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer piece by piece; see `chat`. Closing the generator stops the work."""
-        pieces = self._pieces(to_messages(messages), kwargs)
-        return (piece.as_chat() for piece in pieces)
+        steps = self._steps(to_messages(messages), self._checked(kwargs))
+        return (answer.chat() for answer in steps)
 
     @_chat_events
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer beside the event loop; see `chat`. Cancelling the task stops the work."""
-        return (await self._alast(to_messages(messages), kwargs)).as_chat()
+        return (await self._awhole(to_messages(messages), kwargs)).chat()
 
     @_chat_events
     async def astream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
         """Answer piece by piece beside the event loop; see `chat`."""
-        pieces = self._apieces(to_messages(messages), kwargs)
-        return (piece.as_chat() async for piece in pieces)
+        steps = self._asteps(to_messages(messages), self._checked(kwargs))
+        return _each(steps, GrowingAnswer.chat)
 
     @_completion_events
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt as a user's message; options of the call override the instance's."""
-        return _last(self._pieces(self._turn(prompt, formatted), kwargs)).as_completion()
+        return self._whole(self._turn(prompt, formatted), kwargs).completion()
 
     @_completion_events
     def stream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseGen:
         """Answer piece by piece; see `complete`. Closing the generator stops the work."""
-        pieces = self._pieces(self._turn(prompt, formatted), kwargs)
-        return (piece.as_completion() for piece in pieces)
+        steps = self._steps(self._turn(prompt, formatted), self._checked(kwargs))
+        return (answer.completion() for answer in steps)
 
     @_completion_events
     async def acomplete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
         """Answer beside the event loop; see `complete`. Cancelling the task stops the work."""
-        return (await self._alast(self._turn(prompt, formatted), kwargs)).as_completion()
+        return (await self._awhole(self._turn(prompt, formatted), kwargs)).completion()
 
     @_completion_events
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
         """Answer piece by piece beside the event loop; see `complete`."""
-        pieces = self._apieces(self._turn(prompt, formatted), kwargs)
-        return (piece.as_completion() async for piece in pieces)
+        steps = self._asteps(self._turn(prompt, formatted), self._checked(kwargs))
+        return _each(steps, GrowingAnswer.completion)
+
+    def get_tool_calls_from_response(
+        self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
+    ) -> list[ToolSelection]:
+        """Return the calls of an answer; of one that is still growing, as far as they go.
+
+        Raises:
+            ValueError: There is none, if that is to be an error.
+        """
+        selections = tool_selections(response.message)
+        if not selections and error_on_no_tool_call:
+            raise ValueError(
+                "expected at least one tool call, found none; see raw['finish_reason']"
+            )
+        return selections
+
+    def _prepare_chat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        messages = list(chat_history or ())
+        if isinstance(user_msg, str):
+            user_msg = ChatMessage(role=MessageRole.USER, content=user_msg)
+        if user_msg is not None:
+            messages.append(user_msg)
+        choice = tool_choice_of(kwargs.pop("tool_choice", None))
+        if not tools:
+            return {"messages": messages, **kwargs}
+        return {
+            "messages": messages,
+            "tools": [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools],
+            "tool_choice": choice or ("required" if tool_required else None),
+            "parallel_tool_calls": allow_parallel_tool_calls,
+            **kwargs,
+        }
+
+    def _get_messages(self, prompt: BasePromptTemplate, **prompt_args: Any) -> list[ChatMessage]:
+        """Format a prompt for the `predict` family, and note where its passages stand."""
+        arguments = prompts.without_lists(prompt_args, self.passage_arguments)
+        messages = prompt.format_messages(llm=self, **arguments)
+        if self.output_parser is not None:
+            messages = self.output_parser.format_messages(messages)
+        return self._extend_messages(prompts.note(messages, arguments, self.passage_arguments))
 
     def _turn(self, prompt: str, formatted: bool) -> list[Message]:
         if self.completion_to_prompt is not None and not formatted:
             prompt = self.completion_to_prompt(prompt)
         return [{"role": "user", "content": prompt}]
 
-    def _pieces(
-        self, messages: Sequence[Message], call: Mapping[str, Any]
-    ) -> Generator[Piece, None, None]:
-        return self._work(messages, self._checked(call))
-
-    async def _alast(self, messages: Sequence[Message], call: Mapping[str, Any]) -> Piece:
-        async with aclosing(self._apieces(messages, call)) as pieces:
-            async for piece in pieces:
-                last = piece
-        return last._replace(delta=None)
-
-    def _apieces(
-        self, messages: Sequence[Message], call: Mapping[str, Any]
-    ) -> AsyncGenerator[Piece, None]:
-        options = self._checked(call)
-        return in_thread(lambda progress: self._work(messages, options, progress))
-
-    def _checked(self, call: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _checked(self, call: Mapping[str, Any]) -> dict[str, Any]:
         """Refuse unknown options at the call, and not only where its first piece is asked for."""
-        if call.get("tools"):
-            raise ConfigError("TTTLLM calls no tools yet: unknown option 'tools'")
-        self._check_call(call)
-        return call
+        options = {**call, "tool_choice": tool_choice_of(call.get("tool_choice"))}
+        self._check_call(options)
+        return options
 
-    def _work(
+    def _whole(self, messages: Sequence[Message], call: Mapping[str, Any]) -> GrowingAnswer:
+        *_, answer = self._steps(messages, self._checked(call))
+        answer.whole()
+        return answer
+
+    async def _awhole(self, messages: Sequence[Message], call: Mapping[str, Any]) -> GrowingAnswer:
+        async with aclosing(self._asteps(messages, self._checked(call))) as steps:
+            async for step in steps:
+                answer = step
+        answer.whole()
+        return answer
+
+    def _asteps(
+        self, messages: Sequence[Message], options: Mapping[str, Any]
+    ) -> AsyncGenerator[GrowingAnswer, None]:
+        return in_thread(lambda progress: self._steps(messages, options, progress))
+
+    def _steps(
         self,
         messages: Sequence[Message],
-        call: Mapping[str, Any],
+        options: Mapping[str, Any],
         on_progress: ProgressCallback = ignore_progress,
-    ) -> Generator[Piece, None, None]:
-        reply = self._reply(messages, call, on_progress)
-        text = ""
-        with closing(reply.deltas()) as deltas:
-            for delta in deltas:
-                text += delta
-                yield Piece(text, delta)
-        yield Piece(text, "", figures(reply, self.model))
+    ) -> Generator[GrowingAnswer, None, None]:
+        """Answer: the same object at each step, and once more in the end."""
+        growing = GrowingAnswer()
+        with AdaptationEvents(self.model, on_progress) as events:
+            reply = self._reply(messages, options, events.progress)
+            with closing(reply.pieces()) as pieces:
+                for _, piece in pieces:
+                    events.end(reply.adapted)
+                    growing.add(piece)
+                    yield growing
+            events.end(reply.adapted)
+        growing.finish(reply, options.get("model") or self.model)
+        yield growing
 
 
-def _last(pieces: Iterable[Piece]) -> Piece:
-    return deque(pieces, maxlen=1).pop()._replace(delta=None)
+async def _each(
+    steps: AsyncGenerator[GrowingAnswer, None], form: Callable[[GrowingAnswer], R]
+) -> AsyncGenerator[R, None]:
+    """Translate the steps of an answer; closing stops the work."""
+    async with aclosing(steps):
+        async for answer in steps:
+            yield form(answer)

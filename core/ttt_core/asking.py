@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ttt_core.chat import NO_PREFIX, Message, as_messages
+from ttt_core.config import DEFAULT_ANSWER_TOKENS
 from ttt_core.errors import ConfigError, PromptTooLongError
 from ttt_core.generate import Request, Row
 from ttt_core.output import OutputReader
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from ttt_core.constrained import Guide
     from ttt_core.loaded import LoadedModel
     from ttt_core.reasoning import ThinkingTags, TokenGuide
-
-_DEFAULT_ANSWER = 256
 
 
 class Expected(NamedTuple):
@@ -173,7 +172,7 @@ def _room(
             max_new_tokens=wanted or 1,
             window=window,
         )
-    return wanted or min(_DEFAULT_ANSWER, room)
+    return wanted or min(DEFAULT_ANSWER_TOKENS, room)
 
 
 def _call_reader(chat: ChatFormat, form: Expected) -> CallReader | None:

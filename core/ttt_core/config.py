@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Parametrization = Literal["lora", "full"]
 SupervisionName = Literal["cloze", "recurrence", "random_span"]
 Overflow = Literal["error", "keep_start", "keep_end"]
+DEFAULT_ANSWER_TOKENS = 256
+"""Most tokens of an answer where nobody said how many."""
+
 AttentionName = Literal["auto", "model", "reference", "cpu_flash", "cuda_flash", "cuda_efficient"]
 
 

@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 from ttt_core import Document, DocumentError, Namespace
 from ttt_core.document import as_document
 from ttt_core.integration import registry as module
-from ttt_core.integration.registry import LONGEST_GAP, DocumentRegistry, registry_for
+from ttt_core.integration.excerpts import MOSTLY, paragraphs, squeeze
+from ttt_core.integration.registry import (
+    LONGEST_GAP,
+    Covering,
+    DocumentRegistry,
+    registry_for,
+)
 
 ONE, TWO = Document.of("amber falcon: Oslo"), Document.of("silver otter: Lima")
 SECRET = b"sixteen bytes or more"
@@ -284,3 +290,154 @@ def test_a_child_forked_under_the_lock_goes_on(registry: DocumentRegistry) -> No
                 module._lock.release()
             os._exit(0 if free and registry.get(identifier) == (ONE,) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# Pieces of documents
+
+
+def prose(seed: int, count: int = 120) -> str:
+    """Sentences that no other seed has."""
+    names = [f"word{seed}x{number * number % 97}" for number in range(count)]
+    lines = [" ".join(names[at : at + 12]) for at in range(0, count, 12)]
+    return "\n\n".join(lines)
+
+
+LONG, LONGER = Document.of(prose(1)), Document.of(prose(2, 240))
+
+
+def pieces(document: Document, *numbers: int) -> str:
+    parts = document.text.split("\n\n")
+    return "\n\n".join(parts[number] for number in numbers)
+
+
+def test_pieces_lead_to_their_document(registry: DocumentRegistry) -> None:
+    for document in (LONG, LONGER):
+        registry.register([document])
+    found = registry.covering(pieces(LONGER, 3, 7))
+    assert found is not None
+    assert (found.documents, found.stands_for) == ((LONGER,), False)
+    assert registry.covering(prose(3)) is None
+    assert registry.covering("word2x9") is None
+
+
+@pytest.mark.parametrize("change", [str, lambda text: text.replace(" ", "\n"), str.strip])
+def test_all_of_a_document_stands_for_it(registry: DocumentRegistry, change: Any) -> None:
+    registry.register([LONG])
+    found = registry.covering(change(f"file: birds.txt\n\n{LONG.text}"))
+    assert found is not None
+    assert (found.documents, found.stands_for) == ((LONG,), True)
+    assert "".join(found.rest.split()) == "file:birds.txt"
+
+
+def test_of_several_groups_the_smallest(registry: DocumentRegistry) -> None:
+    registry.register([LONG, LONGER])
+    registry.register([LONGER])
+    both = registry.covering(f"{pieces(LONG, 1, 2)}\n\n{pieces(LONGER, 1, 2)}")
+    one = registry.covering(pieces(LONGER, 1, 2))
+    assert both is not None
+    assert one is not None
+    assert (both.documents, one.documents) == ((LONG, LONGER), (LONGER,))
+
+
+def test_noted_pieces_stand_for_their_document(registry: DocumentRegistry) -> None:
+    """As a framework shows them, with titles that are no part of the document."""
+    identifier = registry.register([LONGER])
+    shown = [f"Title: birds {number}\n{pieces(LONGER, number)}" for number in (2, 5)]
+    registry.note(identifier, shown)
+    found = registry.covering("\n\n".join(reversed(shown)))
+    assert found == Covering((LONGER,), stands_for=True)
+    assert registry.covering(shown[0].replace(" ", "\n")) == Covering((LONGER,), stands_for=True)
+    unnoted = registry.covering(pieces(LONGER, 3, 4))
+    assert unnoted is not None
+    assert not unnoted.stands_for
+
+
+def test_what_was_not_noted_is_not_lost(registry: DocumentRegistry) -> None:
+    """A piece of a document that is not read may stand among those that were noted."""
+    identifier = registry.register([LONGER])
+    shown = [pieces(LONGER, number) for number in range(8)]
+    registry.note(identifier, shown)
+    foreign = pieces(Document.of(prose(9)), 0)
+    found = registry.covering("\n\n".join([*shown, foreign]))
+    assert found == Covering((LONGER,), stands_for=True, rest=foreign)
+
+
+def test_of_noted_groups_the_one_that_knows_most(registry: DocumentRegistry) -> None:
+    """Even where nearly all is of the smaller group, and then the smaller one."""
+    alone, both = registry.register([LONGER]), registry.register([LONGER, LONG])
+    of_longer = [pieces(LONGER, number) for number in range(9)]
+    registry.note(alone, of_longer)
+    registry.note(both, [*of_longer, pieces(LONG, 0)])
+    found = registry.covering("\n\n".join([*of_longer, pieces(LONG, 0)]))
+    assert found == Covering((LONGER, LONG), stands_for=True)
+    assert registry.covering("\n\n".join(of_longer)) == Covering((LONGER,), stands_for=True)
+
+
+def test_few_noted_ones_among_many_stand_for_nothing(registry: DocumentRegistry) -> None:
+    identifier = registry.register([LONGER])
+    registry.note(identifier, [pieces(LONGER, 0)])
+    others = prose(9, 36)
+    assert registry.covering(f"{pieces(LONGER, 0)}\n\n{others}") is None
+
+
+def test_notes_of_forgotten_documents_lead_nowhere() -> None:
+    registry = DocumentRegistry(Namespace(), most_bytes=1 << 15)
+    registry.note(registry.register([LONG]), [pieces(LONG, 0)])
+    for number in range(5, 12):
+        registry.register([Document.of(prose(number))])
+    assert registry.covering(pieces(LONG, 0)) is None
+
+
+def test_notes_are_bounded_and_no_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_NOTES", 3)
+    registry = DocumentRegistry(Namespace())
+    identifier = registry.register([LONGER])
+    shown = [f"A title of this piece, {number}.\n{pieces(LONGER, number)}" for number in range(5)]
+    for one in shown:
+        registry.note(identifier, [one])
+    assert len(registry._memory._notes) == 3
+    assert all(len(note) == 32 for _, _, note in registry._memory._notes)
+    found = registry.covering(shown[4])
+    assert found is not None
+    assert found.stands_for
+
+
+@given(text=TEXTS, other=TEXTS)
+def test_notes_are_for_their_texts_only(text: str, other: str) -> None:
+    registry = DocumentRegistry(Namespace())
+    identifier = registry.register([LONG])
+    registry.note(identifier, [text])
+    found = registry.covering(other)
+    noted, shown = ([squeeze(part) for part in paragraphs(one)] for one in (text, other))
+    known = sum(len(part) for part in shown if part in noted)
+    assert (found is not None) == (known >= MOSTLY * sum(map(len, shown)))
+
+
+@pytest.mark.parametrize("other", [("other", None), ("default", SECRET)])
+def test_namespaces_share_no_pieces(other: tuple[str, bytes | None]) -> None:
+    host = Host()
+    mine, others = registry_for(engine(host)), registry_for(engine(host, *other))
+    identifier = mine.register([LONG])
+    mine.note(identifier, ["A title that stands above the first of the pieces."])
+    assert others.covering(LONG.text) is None
+    assert others.covering("A title that stands above the first of the pieces.") is None
+    assert others.like(Document.of(LONG.text.replace(" ", "  "))).text != LONG.text
+    others.register([LONG], identifier)
+    assert others.covering("A title that stands above the first of the pieces.") is None
+
+
+@given(space=st.sampled_from(["  ", "\n", "\t", "\n\n"]))
+def test_documents_that_are_alike_but_for_white_space(space: str) -> None:
+    registry = DocumentRegistry(Namespace())
+    registry.register([LONG, LONGER])
+    for document in (LONG, LONGER):
+        assert registry.like(Document.of(document.text.replace(" ", space))) is document
+        assert registry.like(document) is document
+    other = Document.of(LONG.text + " and more")
+    assert registry.like(other) is other
+
+
+def test_texts_are_not_in_what_is_shown(registry: DocumentRegistry) -> None:
+    registry.register([LONG])
+    assert "word1x" not in repr(registry.covering(pieces(LONG, 1, 2)))
+    assert "word1x" not in repr(registry.covering(f"{LONG.text}\n\nword1x0 foreign"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,11 +16,14 @@ from ttt_core.chat import Message
 from ttt_core.integration import resolver as module
 from ttt_core.integration.registry import DocumentRegistry
 from ttt_core.integration.resolver import (
+    ABOVE,
     NOTHING,
+    TEMPLATE,
     Attachment,
     Marked,
     Mode,
     Part,
+    Passage,
     Resolved,
     Text,
     resolve,
@@ -93,7 +97,7 @@ def test_nothing_is_nothing() -> None:
 
 def test_plain_text_has_no_document(marked: Caller) -> None:
     messages = (system(f"{BOOK}"), user(f"{BOOK}\n\n{QUESTION}"))
-    assert marked(*messages) == Resolved(messages=messages)
+    assert marked(*messages) == Resolved(messages=messages, opening=1)
 
 
 def test_the_call_wins(marked: Caller) -> None:
@@ -456,7 +460,7 @@ def test_unknown_modes_are_errors(marked: Caller) -> None:
 
 @pytest.mark.parametrize("content", [3, [BOOK], [{"type": "text", "text": BOOK}]])
 def test_unknown_contents_are_errors_that_tell_nothing(marked: Caller, content: Any) -> None:
-    with pytest.raises(ConfigError, match="Text, Marked and Attachment") as caught:
+    with pytest.raises(ConfigError, match="Text, Marked, Attachment and Passage") as caught:
         marked({"role": "user", "content": content})
     assert "falcon" not in str(caught.value)
 
@@ -556,10 +560,340 @@ def test_text_without_marks_is_left_alone(
 ) -> None:
     caller = Caller(mode)
     for _ in range(2):
-        assert caller(*messages, min_tokens=min_tokens) == Resolved(messages=tuple(messages))
+        found = caller(*messages, min_tokens=min_tokens)
+        assert found == Resolved(messages=tuple(messages), opening=found.opening)
 
 
 @given(text=TEXTS, tail=TEXTS, min_tokens=st.integers(0, 4))
 def test_first_sight_is_never_trained_on(text: str, tail: str, min_tokens: int) -> None:
     caller = Caller("auto")
     assert not caller(system(text), user(f"{text}\n\n{tail}"), min_tokens=min_tokens).adapt
+
+
+# Passages
+
+
+def prose(name: str, count: int = 12) -> str:
+    """Paragraphs that no other name has."""
+    return "\n\n".join(
+        " ".join(f"{name}{line}x{word}" for word in range(8)) for line in range(count)
+    )
+
+
+LONG, FAR = Document.of(prose("falcon")), Document.of(prose("otter"))
+RULES = "Answer from the documents only."
+
+
+def pieces(document: Document, *numbers: int) -> str:
+    parts = document.text.split("\n\n")
+    return "\n\n".join(parts[number] for number in numbers)
+
+
+def asked(passage: str, question: str = QUESTION, *, body: str | None = None) -> Message:
+    """What a question answering prompt looks like."""
+    return user([Text("Documents:\n"), Passage(passage, body), Text(f"\nQuestion: {question}\n")])
+
+
+def asked_text(passage: str, question: str = QUESTION) -> str:
+    return f"Documents:\n{passage}\nQuestion: {question}\n"
+
+
+def template(content: Content) -> Message:
+    return {"role": "system", "content": content, TEMPLATE: True}
+
+
+def test_a_passage_that_holds_a_known_document_is_read_instead(marked: Caller) -> None:
+    marked.registry.register([LONG])
+    found = marked(asked(LONG.text.replace(" ", "\n")))
+    assert (found.documents, found.source, found.adapt) == ((LONG,), "passage", True)
+    assert contents(found) == [asked_text(ABOVE)]
+    assert found.reasons == (module.KNOWN_PASSAGE,)
+
+
+def test_what_else_a_passage_holds_stays(marked: Caller) -> None:
+    marked.registry.register([LONG])
+    found = marked(asked(f"{LONG.text}\n\nOther words."))
+    assert contents(found) == [asked_text(f"{ABOVE}\n\nOther words.")]
+
+
+def test_a_known_document_amid_other_text_is_read_instead_of_it(marked: Caller) -> None:
+    marked.registry.register([LONG])
+    found = marked(asked(f"{FAR.text}\n\nFound: {LONG.text} (end)"))
+    assert (found.documents, found.reasons) == ((LONG,), (module.KNOWN_PASSAGE,))
+    assert contents(found) == [asked_text(f"{ABOVE}\n\n{FAR.text}\n\nFound:\n\n(end)")]
+
+
+@given(numbers=st.lists(st.integers(0, 11), min_size=1, max_size=8, unique=True))
+def test_pieces_stay_word_for_word_beside_their_document(numbers: list[int]) -> None:
+    caller = Caller()
+    caller.registry.register([LONG])
+    passage = pieces(LONG, *numbers)
+    found = caller(asked(passage))
+    assert (found.documents, found.source, found.adapt) == ((LONG,), "passage", True)
+    assert contents(found) == [asked_text(passage)]
+    assert found.reasons == (module.KNOWN_PIECES,)
+
+
+def test_noted_pieces_are_replaced(marked: Caller) -> None:
+    shown = [f"Title: birds\n{pieces(LONG, number)}" for number in (1, 4)]
+    marked.registry.note(marked.registry.register([LONG]), shown)
+    found = marked(asked("\n\n".join(shown)))
+    assert (found.documents, contents(found)) == ((LONG,), [asked_text(ABOVE)])
+
+
+def test_pieces_of_other_documents_among_noted_ones_stay(marked: Caller) -> None:
+    shown = [pieces(LONG, number) for number in range(9)]
+    marked.registry.note(marked.registry.register([LONG]), shown)
+    other = pieces(FAR, 0)
+    found = marked(asked("\n\n".join([*shown, other])))
+    assert contents(found) == [asked_text(f"{ABOVE}\n\n{other}")]
+
+
+@pytest.mark.parametrize("which", ["call", "own"])
+def test_passages_of_the_documents_that_are_read_are_left_out(marked: Caller, which: str) -> None:
+    found = marked(asked(f"{LONG.text}\n\nOther words."), **{which: (LONG,)})
+    assert found.documents == (LONG,)
+    assert contents(found) == [asked_text(f"{ABOVE}\n\nOther words.")]
+    assert found.reasons == (module.OWN_PASSAGE,)
+    for passage in (pieces(LONG, 1, 2), FAR.text, "Other words."):
+        found = marked(asked(passage), **{which: (LONG,)})
+        assert (found.documents, contents(found)) == ((LONG,), [asked_text(passage)])
+        assert found.reasons == ()
+
+
+def test_a_call_without_documents_leaves_passages_alone(marked: Caller) -> None:
+    marked.registry.register([LONG])
+    for _ in range(2):
+        found = marked(asked(LONG.text), call=(), own=(LONG,))
+        assert (found.documents, contents(found)) == ((), [asked_text(LONG.text)])
+
+
+def test_attachments_win_over_passages(marked: Caller) -> None:
+    marked.registry.register([LONG])
+    found = marked(user([Attachment(FAR), Passage(LONG.text), Text(QUESTION)]))
+    assert (found.documents, found.source) == ((FAR,), "content")
+    assert LONG.text in contents(found)[0]
+    found = marked(user([Attachment(LONG), Passage(LONG.text), Text(QUESTION)]))
+    assert (found.documents, found.source) == ((LONG,), "content")
+    assert contents(found) == [f"{ABOVE}{QUESTION}"]
+
+
+@pytest.mark.parametrize("mode", ["marked", "auto"])
+def test_an_unknown_passage_is_read_at_first_and_adapted_to_at_second_sight(mode: Mode) -> None:
+    caller = Caller(mode)
+    first = caller(system("Be brief."), asked(BOOK))
+    assert (texts(first), first.source, first.adapt) == ([BOOK], "passage", False)
+    assert first.reasons == (module.FIRST_PASSAGE,)
+    again = caller(system("Be brief."), asked(BOOK, "And the otter?"))
+    assert (texts(again), again.source, again.adapt) == ([BOOK], "passage", True)
+    assert again.reasons == (module.AGAIN_PASSAGE,)
+    assert contents(again) == ["Be brief.", asked_text(ABOVE, "And the otter?")]
+
+
+def test_sights_of_passages_are_those_of_one_namespace_and_system_message() -> None:
+    memory = Caller()
+    other = Caller()
+    other.registry = DocumentRegistry(Namespace("other"), _memory=memory.registry._memory)
+    for caller in (memory, other):
+        for opening in ([], [system("Be brief.")], [system("Be long.")]):
+            assert not caller(*opening, asked(BOOK)).adapt
+            assert caller(*opening, asked(BOOK)).adapt
+
+
+def test_a_system_message_behind_the_question_is_not_read_along(marked: Caller) -> None:
+    """Keys and values do not depend on it."""
+    marked(asked(BOOK), assistant("Oslo"), system("It is nine o'clock."), user("And?"))
+    found = marked(asked(BOOK), assistant("Oslo"), system("It is ten o'clock."), user("And?"))
+    assert found.adapt
+
+
+def test_prompts_of_all_engines_make_one_document_of_a_passage(marked: Caller) -> None:
+    """What their templates say is told behind it."""
+    assert not marked(template("Answer."), asked(BOOK)).adapt
+    assert marked(template("Refine the answer."), asked(BOOK)).adapt
+    assert not marked(system("Be brief."), template("Answer."), asked(BOOK)).adapt
+    assert marked(template("Refine it."), system("Be brief."), asked(BOOK)).adapt
+
+
+def test_steps_of_one_question_are_no_second_sight_of_a_passage(marked: Caller) -> None:
+    turns: list[Message] = [asked(BOOK)]
+    marked(*turns)
+    for number in range(3):
+        turns += [assistant(""), tool(f"result {number}")]
+        assert not marked(*turns).adapt
+
+
+@pytest.mark.parametrize("passage", ["Oslo, Lima.", "", " \n", f"{BOOK}\0"])
+def test_short_and_unreadable_passages_are_text(marked: Caller, passage: str) -> None:
+    for _ in range(2):
+        found = marked(asked(passage))
+        assert (found.documents, contents(found)) == ((), [asked_text(passage)])
+
+
+def test_a_few_words_of_a_known_document_are_text(marked: Caller) -> None:
+    """Some engines pass the question itself as what it is about."""
+    marked.registry.register([Document.of(f"{prose('heron')}\n\n{QUESTION} In Oslo.")])
+    for words in (QUESTION, "In Oslo", "heron1x1 heron1x2"):
+        assert marked(asked(words)).documents == ()
+
+
+@pytest.mark.parametrize("make", [tool, assistant])
+def test_passages_in_answers_are_text(marked: Caller, make: Any) -> None:
+    marked.registry.register([LONG])
+    for _ in range(2):
+        found = marked(user(QUESTION), make([Text("Found: "), Passage(LONG.text)]))
+        assert (found.documents, found.reasons) == ((), ())
+        assert contents(found) == [QUESTION, f"Found: {LONG.text}"]
+    found = marked(user(QUESTION), make([Passage(LONG.text)]), user(QUESTION), own=(LONG,))
+    assert contents(found)[1] == LONG.text
+
+
+def test_no_passage_is_read_ahead_of_an_answer(marked: Caller) -> None:
+    marked.registry.register([LONG])
+    found = marked(assistant("Hello"), asked(LONG.text))
+    assert (found.documents, found.reasons) == ((), (module.NO_HEAD,))
+    assert contents(found) == ["Hello", asked_text(LONG.text)]
+
+
+def test_known_passages_of_later_turns_are_read(marked: Caller) -> None:
+    marked.registry.register([LONG])
+    found = marked(user("Hello"), assistant("Hello"), asked(LONG.text))
+    assert found.documents == (LONG,)
+    assert contents(found) == ["Hello", "Hello", asked_text(ABOVE)]
+
+
+@pytest.mark.parametrize("own", [(), (LONG,)])
+def test_off_leaves_passages_alone(own: tuple[Document, ...]) -> None:
+    caller = Caller("off")
+    caller.registry.register([LONG])
+    for _ in range(2):
+        found = caller(asked(LONG.text), own=own)
+        assert (found.documents, contents(found)) == (own, [asked_text(LONG.text)])
+
+
+def test_of_a_passage_its_body_is_the_document(marked: Caller) -> None:
+    shown = [f"file_path: /home/{number}\n\n{BOOK}" for number in range(2)]
+    first = marked(asked(shown[0], body=BOOK))
+    assert (texts(first), first.adapt) == ([BOOK], False)
+    again = marked(asked(shown[1], body=BOOK))
+    assert (texts(again), again.adapt) == ([BOOK], True)
+    assert contents(again) == [asked_text(ABOVE)]
+
+
+def test_a_passage_that_stays_is_shown_whole(marked: Caller) -> None:
+    marked.registry.register([LONG])
+    piece = pieces(LONG, 2, 3)
+    shown = f"file_path: /home\n\n{piece}"
+    found = marked(asked(shown, body=piece))
+    assert (found.documents, contents(found)) == ((LONG,), [asked_text(shown)])
+    assert contents(marked(asked("path: /\n\nOslo", body="Oslo")))[0].count("path: /") == 1
+
+
+def test_a_passage_in_a_system_message_is_read(marked: Caller) -> None:
+    """As chat engines put it."""
+    marked.registry.register([LONG])
+    opening = template([Text("Documents:\n"), Passage(LONG.text), Text(f"\n{RULES}")])
+    found = marked(opening, user("Hello"), assistant("Hello"), user(QUESTION))
+    assert found.documents == (LONG,)
+    assert found.messages[:2] == (user(f"Documents:\n{ABOVE}\n{RULES}"), user("Hello"))
+    assert found.opening == 1
+
+
+# Templates
+
+
+def test_a_templates_system_message_is_told_behind_the_document(marked: Caller) -> None:
+    opening = [template(RULES), system("Be brief."), template("Think first.")]
+    found = marked(*opening, user(QUESTION), assistant("Oslo"), user("Sure?"), own=(LONG,))
+    assert found.messages == (
+        system("Be brief."),
+        user(f"{RULES}\n\nThink first."),
+        user(QUESTION),
+        assistant("Oslo"),
+        user("Sure?"),
+    )
+    assert found.opening == 2
+
+
+def test_without_documents_a_templates_system_message_stays_one(marked: Caller) -> None:
+    found = marked(template(RULES), system("Be brief."), user(QUESTION))
+    assert found.messages == (system(RULES), system("Be brief."), user(QUESTION))
+    assert found.opening == 2
+
+
+def test_a_templates_system_message_of_later_turns_stays_there(marked: Caller) -> None:
+    found = marked(user(QUESTION), assistant("Oslo"), template(RULES), user("Sure?"), own=(LONG,))
+    assert found.messages == (user(QUESTION), assistant("Oslo"), system(RULES), user("Sure?"))
+    assert found.opening == 0
+
+
+SHOWN = st.one_of(
+    TEXTS.map(Text),
+    TEXTS.map(Marked),
+    TEXTS.map(Passage),
+    st.sampled_from([Passage(LONG.text), Passage(pieces(LONG, 1, 2)), Passage(FAR.text)]),
+    DOCUMENTS.map(Attachment),
+)
+WITH_PASSAGES = st.lists(
+    st.builds(
+        lambda role, content, key: {"role": role, "content": content, **key},
+        ROLES,
+        TEXTS | st.lists(SHOWN, max_size=3),
+        st.sampled_from([{}, {TEMPLATE: True}, {TEMPLATE: False}]),
+    ),
+    max_size=5,
+)
+
+
+@given(
+    messages=WITH_PASSAGES,
+    own=st.sampled_from([(), (LONG,), (FAR, LONG)]),
+    known=st.booleans(),
+    mode=st.sampled_from(["marked", "auto", "off"]),
+    min_tokens=st.integers(0, 4),
+)
+def test_with_passages_too_nothing_is_lost_and_all_is_text(
+    messages: list[Message],
+    own: tuple[Document, ...],
+    known: bool,
+    mode: Mode,
+    min_tokens: int,
+) -> None:
+    messages, pieces = tag(messages)
+    caller = Caller(mode)
+    if known:
+        caller.registry.register([LONG])
+    for _ in range(2):
+        found = caller(*messages, own=own, min_tokens=min_tokens)
+        assert all(isinstance(text, str) for text in contents(found))
+        assert not any(TEMPLATE in message for message in found.messages)
+        assert (found.source is None) == (not found.documents)
+        assert found.adapt <= bool(found.documents)
+        assert not any("falcon0x0" in reason for reason in found.reasons)
+        roles = [message["role"] for message in found.messages]
+        assert set(roles[: found.opening]) <= {"system", "user"}
+        assert "user" not in roles[: max(found.opening - 1, 0)]
+        assert roles[found.opening : found.opening + 1] != ["system"]
+        assert not {piece[0] for piece in pieces} - set("".join([*texts(found), *contents(found)]))
+
+
+@given(messages=MESSAGES, mode=st.sampled_from(["marked", "auto", "off"]))
+def test_passages_that_are_no_documents_are_as_text(messages: list[Message], mode: Mode) -> None:
+    """Short ones change nothing for whatever else stands in the messages."""
+    plain, passing = Caller(mode), Caller(mode)
+    for _ in range(2):
+        as_passages = [
+            {**message, "content": _as_passage(message["content"])} for message in messages
+        ]
+        found = replace(passing(*as_passages, min_tokens=1000), reasons=())
+        assert found == replace(plain(*messages, min_tokens=1000), reasons=())
+
+
+def _as_passage(content: Content) -> Content:
+    return [Passage(content)] if isinstance(content, str) else content
+
+
+def test_nothing_of_passages_is_shown() -> None:
+    caller = Caller()
+    found = caller(asked(BOOK))
+    assert "falcon" not in repr((Passage(BOOK, BOOK), found))

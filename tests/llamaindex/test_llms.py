@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 from llama_index.core import PromptTemplate, Settings
-from llama_index.core.base.llms.types import DocumentBlock, ImageBlock
 from llama_index.core.callbacks import (
     CallbackManager,
     CBEventType,
@@ -27,8 +26,7 @@ from llama_index.core.callbacks import (
 )
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
-from llama_index.core.llms import LLM, ChatMessage, MessageRole, TextBlock
-from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.llms import ChatMessage, MessageRole, TextBlock
 from llama_index.core.schema import Document, NodeWithScore, TextNode
 from pydantic import Field, ValidationError
 
@@ -195,8 +193,6 @@ def test_options_of_the_call_reach_the_engine(
 def test_unknown_options_are_errors(llm: TTTLLM, method: Method) -> None:
     with pytest.raises(ConfigError, match=r"did you mean 'temperature'\?"):
         method(llm, temprature=1)
-    with pytest.raises(ConfigError, match="'tools'"):
-        method(llm, tools=[{}])
     assert text_of(method(llm, tools=None)[-1])
 
 
@@ -241,8 +237,9 @@ def test_instrumentation_names_the_model_and_shows_no_document(owls: TTTLLM) -> 
         owls.complete(QUESTION)
     finally:
         dispatcher.event_handlers.remove(seen)
-    assert seen.names == ["LLMChatStartEvent", "LLMChatEndEvent",
-                          "LLMCompletionStartEvent", "LLMCompletionEndEvent"]  # fmt: skip
+    calls = [name for name in seen.names if not name.startswith("Adaptation")]
+    assert calls == ["LLMChatStartEvent", "LLMChatEndEvent",
+                     "LLMCompletionStartEvent", "LLMCompletionEndEvent"]  # fmt: skip
     assert owls.model in seen.payloads[0]
     assert owls.document_ids[0] in seen.payloads[0]
     assert "owl" not in str(seen.payloads)
@@ -272,20 +269,6 @@ def test_conversation_reaches_the_engine_in_its_roles(engine: TTTEngine, llm: TT
     ]
     asked = engine.generate(None, messages, max_new_tokens=TOKENS)
     assert llm.chat(conversation).message.content == asked.text
-
-
-@pytest.mark.parametrize(
-    ("message", "named"),
-    [
-        (ChatMessage(role="user", blocks=[ImageBlock(image=b"owl")]), "ImageBlock"),
-        (ChatMessage(role="user", blocks=[DocumentBlock(data=b"owl")]), "DocumentBlock"),
-        (ChatMessage(role="tool", content="4"), "'tool'"),
-        (ChatMessage(role="assistant", additional_kwargs={"tool_calls": [1]}), "'assistant'"),
-    ],
-)
-def test_what_is_not_understood_is_refused(llm: TTTLLM, message: ChatMessage, named: str) -> None:
-    with pytest.raises(ConfigError, match=named):
-        llm.chat([message, *CHAT])
 
 
 def test_completion_to_prompt_applies_unless_formatted(engine: TTTEngine) -> None:
@@ -329,15 +312,10 @@ def test_metadata_tells_the_truth(engine: TTTEngine, llm: TTTLLM, owls: TTTLLM) 
     assert (metadata.context_window, metadata.num_output) == (engine.window, TOKENS)
     assert metadata.is_chat_model
     assert metadata.model_name == llm.model
-    assert owls.metadata.context_window == engine.window - engine.count_tokens(OWLS)
+    assert owls.metadata.context_window == engine.window
     assert TTTLLM(engine=engine).metadata.num_output < engine.window / 2
+    assert TTTLLM(engine=engine, max_tokens=9999).metadata.num_output == engine.window // 2
     assert TTTLLM(model="no/such-model", context_window=4096).metadata.context_window == 4096
-
-
-def test_tools_are_not_promised(llm: TTTLLM) -> None:
-    assert isinstance(llm, LLM)
-    assert not isinstance(llm, FunctionCallingLLM)
-    assert not llm.metadata.is_function_calling_model
 
 
 # Async
@@ -515,7 +493,10 @@ def test_a_missing_extra_is_named() -> None:
 
 
 def test_public_names() -> None:
-    assert llamaindex_ttt.__all__ == ["TTTLLM"]
+    assert set(llamaindex_ttt.__all__) == {
+        "AdaptationEndEvent", "AdaptationProgressEvent", "AdaptationStartEvent", "TTTLLM",
+        "TTTDocumentPostprocessor", "TTTSynthesizer",
+    }  # fmt: skip
 
 
 # Tools of these tests

@@ -61,7 +61,7 @@ class EngineOptions(BaseModel, Generic[D]):
     """Fields and behaviour of an integration object, to inherit before the framework's base class.
 
     What a framework sees differently is a hook: `_to_documents` must be overridden; `_drops`,
-    `_errors`, `_default_system` and `_kept_by_copies` can be.
+    `_errors`, `_default_system`, `_trims_history` and `_kept_by_copies` can be.
     """
 
     model: str = ""
@@ -132,6 +132,10 @@ class EngineOptions(BaseModel, Generic[D]):
     def _default_system(self) -> str | None:
         """The system message that the framework puts before every question."""
         return None
+
+    def _trims_history(self) -> bool:
+        """Whether conversations that do not fit the window lose their oldest turns."""
+        return False
 
     def _kept_by_copies(self) -> Iterable[str]:
         """The fields that copies take over: what was set, since LangChain asks what was."""
@@ -332,6 +336,7 @@ class EngineOptions(BaseModel, Generic[D]):
             options=options,
             n=_at_least(1, "n", own.get("n", 1), most=128),
             max_retries=_at_least(0, "max_retries", own.get("max_retries", self.max_retries)),
+            trim_history=self._trims_history(),
             on_progress=on_progress,
         )
 

@@ -6,16 +6,18 @@ seen, a digest is.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 from ttt_core.document import Document, as_document
+from ttt_core.integration.excerpts import MOSTLY, Pieces, paragraphs, squeeze
 from ttt_core.lru import ByteLRU
 from ttt_core.namespace import Namespace
 
@@ -28,6 +30,9 @@ MOST_BYTES = 1 << 28
 
 MOST_SIGHTS = 1 << 14
 """Texts that were only seen, for one model."""
+
+MOST_NOTES = 1 << 16
+"""Paragraphs that were noted as pieces of documents, for one model."""
 
 LONGEST_GAP = 200
 """Characters between two documents of one group in a prompt: room for a title or a ruler."""
@@ -61,17 +66,40 @@ class Found:
         return sum(end - start for start, end in self.spans)
 
 
+@dataclass(frozen=True)
+class Covering:
+    """Documents that a text is made of.
+
+    Attributes:
+        documents: The group.
+        stands_for: Whether they can stand in its place: it holds all of them, or its pieces were
+            noted.
+        rest: Then, those of its paragraphs that would be lost.
+    """
+
+    documents: Group = field(repr=False)
+    stands_for: bool
+    rest: str = field(default="", repr=False)
+
+
 class _Held(NamedTuple):
     """A group, and what tells quickly that it does not stand in a text."""
 
     documents: Group
     length: int
     words: frozenset[str]
+    by_words: dict[str, Document]
+    """By what they hold but white space."""
 
     @classmethod
     def of(cls, documents: Group) -> _Held:
         words = frozenset(word for part in documents for word in _rare_words(part.text))
-        return cls(documents, sum(len(part.text) for part in documents), words)
+        by_words = {_digest(part): part for part in documents}
+        return cls(documents, sum(len(part.text) for part in documents), words, by_words)
+
+
+def _digest(document: Document) -> str:
+    return hashlib.sha256(squeeze(document.text).encode()).hexdigest()
 
 
 def _rare_words(text: str) -> list[str]:
@@ -91,6 +119,7 @@ class _Memory:
         self._groups: dict[str, dict[str, _Held]] = {}
         self._sights: OrderedDict[str, int] = OrderedDict()
         self._most_sights = most_sights
+        self._notes: OrderedDict[tuple[str, str, str], None] = OrderedDict()
 
     def put(self, folder: str, identifier: str, held: _Held) -> None:
         self._order.put((folder, identifier), held)
@@ -102,8 +131,8 @@ class _Memory:
         held = self._order.get((folder, identifier))
         return held and held.documents
 
-    def all_of(self, folder: str) -> list[_Held]:
-        return list(self._groups.get(folder, {}).values())
+    def all_of(self, folder: str) -> dict[str, _Held]:
+        return dict(self._groups.get(folder, {}))
 
     def sights(self, digest: str, *, more: int) -> int:
         """Return how often a text was seen before, and add `more`; at least once is noted."""
@@ -112,6 +141,16 @@ class _Memory:
         if len(self._sights) > self._most_sights:
             self._sights.popitem(last=False)
         return before
+
+    def note(self, folder: str, identifier: str, paragraph: str) -> None:
+        note = (folder, identifier, paragraph)
+        self._notes[note] = None
+        self._notes.move_to_end(note)
+        if len(self._notes) > MOST_NOTES:
+            self._notes.popitem(last=False)
+
+    def noted(self, folder: str, identifier: str, paragraphs: Sequence[str]) -> list[bool]:
+        return [(folder, identifier, paragraph) in self._notes for paragraph in paragraphs]
 
     def _drop(self, folder: str, identifier: str) -> None:
         self._order.pop((folder, identifier))
@@ -196,14 +235,65 @@ class DocumentRegistry:
             text: Normalised as documents are. The documents must stand in it in the order of their
                 group, with at most 200 characters between them.
         """
-        with _lock:
-            held = self._memory.all_of(self._folder)
-        held = [one for one in held if one.length <= len(text)]
+        held = [one for one in self._all().values() if one.length <= len(text)]
         words = set(text.split()) if held else set()
         for one in sorted(held, key=lambda one: one.length, reverse=True):
             if one.words <= words and (spans := _spans(text, one.documents)):
                 return Found(one.documents, spans)
         return None
+
+    def note(self, identifier: str, excerpts: Sequence[str]) -> None:
+        """Remember pieces of documents, as a framework shows them, that are to stand for these.
+
+        Args:
+            identifier: Of the documents.
+            excerpts: Any texts; only digests of their paragraphs are kept.
+        """
+        notes = [self._note(squeeze(part)) for text in excerpts for part in paragraphs(text)]
+        with _lock:
+            for note in notes:
+                self._memory.note(self._folder, identifier, note)
+
+    def covering(self, text: str) -> Covering | None:
+        """Find the smallest group of documents that a text is made of, as pieces of it or whole.
+
+        Args:
+            text: As it stands in a prompt.
+        """
+        held = self._all()
+        by_length = sorted(held, key=lambda one: held[one].length)
+        groups = {one: held[one].documents for one in by_length}
+        pieces = Pieces(text)
+        return self._noted(pieces, groups) or _made_of(pieces, groups.values())
+
+    def like(self, document: Document) -> Document:
+        """Return a document that is held and differs from this one in white space only, or itself.
+
+        Who puts pieces together again does not know the white space that was between them.
+        """
+        words = _digest(document)
+        for held in self._all().values():
+            if words in held.by_words:
+                return held.by_words[words]
+        return document
+
+    def _all(self) -> dict[str, _Held]:
+        with _lock:
+            return self._memory.all_of(self._folder)
+
+    def _noted(self, pieces: Pieces, groups: Mapping[str, Group]) -> Covering | None:
+        """Find the group, and of several the first, of which most of the pieces were noted."""
+        notes = [self._note(piece) for piece in pieces.squeezed]
+        with _lock:
+            noted = {one: self._memory.noted(self._folder, one, notes) for one in groups}
+        best = max(groups, key=lambda one: pieces.share(noted[one]), default=None)
+        if best is None or pieces.share(noted[best]) < MOSTLY:
+            return None
+        rest = Pieces(pieces.without(noted[best])).compare(groups[best]).rest
+        return Covering(groups[best], stands_for=True, rest=rest)
+
+    def _note(self, squeezed: str) -> str:
+        return self._namespace.digest("note", squeezed.encode("utf-8", "surrogatepass"))[:32]
 
 
 def registry_for(engine: TTTEngine) -> DocumentRegistry:
@@ -227,6 +317,14 @@ def _forget_lock() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_lock)
+
+
+def _made_of(pieces: Pieces, groups: Iterable[Group]) -> Covering | None:
+    for documents in groups:
+        excerpt = pieces.compare(documents)
+        if excerpt.is_pieces:
+            return Covering(documents, excerpt.is_whole, excerpt.rest)
+    return None
 
 
 def _spans(text: str, group: Group) -> tuple[Span, ...] | None:

@@ -8,11 +8,15 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from contextvars import copy_context
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ttt_core.chat import Message, split_system
-from ttt_core.errors import AnswerTimeoutError, OutOfMemoryError, StoreError
+from ttt_core.config import DEFAULT_ANSWER_TOKENS
+from ttt_core.errors import AnswerTimeoutError, OutOfMemoryError, PromptTooLongError, StoreError
+from ttt_core.integration.history import without_oldest
 from ttt_core.integration.resolver import NOTHING, Resolved
 from ttt_core.progress import Progress, ProgressCallback, ignore_progress
 
@@ -38,6 +42,7 @@ class Reply:
         options: How to decode, in the engine's names.
         n: How many answers to give.
         max_retries: How often to begin again when memory or store fail, before anything was said.
+        trim_history: Leave out the oldest turns of a conversation that does not fit the window.
         on_progress: Told of loading, reading and training.
     """
 
@@ -50,6 +55,7 @@ class Reply:
         options: Mapping[str, Any],
         n: int = 1,
         max_retries: int = 0,
+        trim_history: bool = False,
         on_progress: ProgressCallback = ignore_progress,
     ) -> None:
         self._engine = engine
@@ -58,6 +64,8 @@ class Reply:
         self._options = dict(options)
         self._n = n
         self._max_retries = max_retries
+        self._trim_history = trim_history
+        self._dropped_messages = 0
         self._on_progress = on_progress
         self._adapted: AdaptedDocument | None = None
         self._streams: list[AnswerStream] = []
@@ -100,6 +108,11 @@ class Reply:
         return [self._with_reading(first), *others]
 
     @property
+    def adapted(self) -> AdaptedDocument | None:
+        """What was read, once it was; None: nothing."""
+        return self._adapted
+
+    @property
     def read_tokens(self) -> int:
         """Document tokens that were computed for these answers."""
         adapted = self._adapted
@@ -119,6 +132,7 @@ class Reply:
             "source": adapted.source if adapted else None,
             "namespace": self._engine.namespace.name,
             "dropped_tokens": adapted.dropped_tokens if adapted else 0,
+            "dropped_messages": self._dropped_messages,
             "cached_tokens": answer.usage.cached_tokens,
             "computed_tokens": answer.usage.computed_tokens,
             "attention": answer.timing.attention,
@@ -142,13 +156,37 @@ class Reply:
     def _attempt(self) -> Generator[tuple[int, Piece], None, None]:
         self._adapted = self._read()
         with ExitStack() as stack:
-            self._streams = []
-            for number in range(self._n):
-                stream = self._engine.stream(
-                    self._adapted, self._messages, **self._options_of(number)
-                )
-                self._streams.append(stack.enter_context(closing(stream)))
+            self._streams = [
+                stack.enter_context(closing(self._begin(number))) for number in range(self._n)
+            ]
             yield from _in_turns([stream.pieces() for stream in self._streams])
+
+    def _begin(self, number: int) -> AnswerStream:
+        """Ask, if need be without the oldest turns."""
+        ask = partial(self._engine.stream, self._adapted)
+        options, messages = self._options_of(number), self._messages
+        # What is left is not to be room for a word or two.
+        room = {"max_new_tokens": min(DEFAULT_ANSWER_TOKENS, self._engine.window // 4), **options}
+        while self._trim_history:
+            try:
+                return ask(messages, **room)
+            except PromptTooLongError as error:
+                left = self._without_oldest(messages, error)
+                if left is None:
+                    break
+                messages = left
+                self._dropped_messages = len(self._messages) - len(messages)
+        return ask(messages, **options)
+
+    def _without_oldest(
+        self, messages: Sequence[Message], error: PromptTooLongError
+    ) -> list[Message] | None:
+        return without_oldest(
+            messages,
+            opening=self._resolved.opening,
+            excess=error.prefix + error.suffix + error.max_new_tokens - error.window,
+            count_tokens=self._engine.count_tokens,
+        )
 
     def _read(self) -> AdaptedDocument | None:
         if not self._resolved.documents:
@@ -219,10 +257,12 @@ async def in_thread(
             loop.call_soon_threadsafe(on_progress, progress)
 
     loop = asyncio.get_running_loop()
+    context = copy_context()  # Who listens to the work finds there whose it is.
     worker = ThreadPoolExecutor(1, thread_name_prefix="ttt")
     try:
-        items = await loop.run_in_executor(worker, start, check)
-        while (item := await loop.run_in_executor(worker, next, items, _END)) is not _END:
+        items = await loop.run_in_executor(worker, lambda: context.run(start, check))
+        step = partial(context.run, next, items, _END)
+        while (item := await loop.run_in_executor(worker, step)) is not _END:
             yield item
     finally:
         abandoned.set()

@@ -7,18 +7,19 @@ Text that comes once is never trained on; what is not taken stays in the prompt,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, cast, get_args
 
 from ttt_core.chat import SEAM, Message
 from ttt_core.document import Document
 from ttt_core.errors import ConfigError, DocumentError
+from ttt_core.integration.excerpts import compare
 from ttt_core.integration.registry import DocumentRegistry, Found
 
 Mode = Literal["marked", "auto", "off"]
-DocumentsFrom = Literal["call", "content", "instance", "auto"]
+DocumentsFrom = Literal["call", "content", "instance", "passage", "auto"]
 
 IN_ANSWERS = "a document in an assistant or tool message was left in the text"
 UNREADABLE = "a marked text that cannot be read as a document was left in the text"
@@ -42,6 +43,14 @@ FIRST_HEAD = (
     "the head of the prompt was seen for the first time: it was read, so that its keys and values "
     "can be used again, but not adapted to, since the next question may bring another"
 )
+KNOWN_PASSAGE = "the passage holds documents that are known; these are read instead of it"
+KNOWN_PIECES = "the passage is made of pieces of documents that are known; these are read, too"
+OWN_PASSAGE = "the passage holds the documents that are read, so that it was left out of the text"
+FIRST_PASSAGE = (
+    "the passage was seen for the first time: it was read, so that its keys and values can be used "
+    "again, but not adapted to, since the next question may bring another"
+)
+AGAIN_PASSAGE = "the passage was seen before, so that it is worth adapting to"
 AGAIN_HEAD = "the head of the prompt was seen before, so that it is worth adapting to"
 
 
@@ -66,7 +75,33 @@ class Attachment:
     document: Document = field(repr=False)
 
 
-Part: TypeAlias = Text | Marked | Attachment
+@dataclass(frozen=True)
+class Passage:
+    """Text that a framework passed as what the question is about, such as retrieved pieces.
+
+    Attributes:
+        text: As it stands in the prompt.
+        body: What of it may be read as a document; None: all.
+    """
+
+    text: str = field(repr=False)
+    body: str | None = field(default=None, repr=False)
+
+    @property
+    def content(self) -> str:
+        """What of it may be read as a document."""
+        return self.text if self.body is None else self.body
+
+
+Part: TypeAlias = Text | Marked | Attachment | Passage
+
+ABOVE = "(the document above)"
+"""Stands where a passage stood that is read ahead: the prompt around it speaks of it."""
+
+TEMPLATE = "template"
+"""A key of messages: this system message is part of a prompt's template, and the user did not write
+it for the document. It is told behind the document, so that the prompts of all kinds of query
+engines, chat engines and synthesizers make one document of it, and one adapter."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +114,7 @@ class Resolved:
         source: Who said that these are the documents; `auto`: nobody did.
         adapt: Whether to adapt to them. If not, their keys and values are worth keeping anyway.
         reasons: For the caller, in plain sentences; nothing of the texts.
+        opening: How many of the first messages are instructions.
     """
 
     documents: tuple[Document, ...] = field(default=(), repr=False)
@@ -86,6 +122,7 @@ class Resolved:
     source: DocumentsFrom | None = None
     adapt: bool = False
     reasons: tuple[str, ...] = ()
+    opening: int = 0
 
 
 _LONG_TOKEN = 16
@@ -115,19 +152,22 @@ def resolve(
        stands before a marked one in the user's turn is read along, but only when all of it comes
        again;
     3. the instance;
-    4. with `auto`, the prompt: a text that the registry knows, wherever it stands, or else the
+    4. a passage. If it is made of documents that the registry knows, these are read, and it stays
+       in the prompt if it only holds pieces of them: a prompt may ask about the pieces. Another
+       passage of enough tokens is read the first time, and adapted to when it comes again. Where
+       documents of 1 to 3 are read, passages that hold all of them are left out;
+    5. with `auto`, the prompt: a text that the registry knows, wherever it stands, or else the
        head, a system message or what stands before the last paragraph of the first user turn. It
        is read the first time, and adapted to when it comes again.
 
     The registry remembers what was seen: call this once for every request.
 
     Args:
-        messages: Contents are text, or lists of `Text`, `Marked` and `Attachment`; other keys of
-            messages stay.
+        messages: Contents are text, or lists of parts; other keys of messages stay, but `TEMPLATE`.
         call: Documents of the call; empty: it is to be answered without any. None: it says nothing.
         own: The instance's.
-        mode: `marked`: 1 to 3; `auto`: all; `off`: 1 and 3, contents are text.
-        min_tokens: Marked texts and heads of fewer tokens are left where they are.
+        mode: `marked`: 1 to 4; `auto`: all; `off`: 1 and 3, contents are text.
+        min_tokens: Marked texts, passages and heads of fewer tokens are left where they are.
         count_tokens: The number of tokens of a text.
         registry: Of the engine and namespace that will answer.
 
@@ -137,24 +177,42 @@ def resolve(
     if mode not in get_args(Mode):
         raise ConfigError(f"expected 'marked', 'auto' or 'off', found {mode!r}")
     prompt = _Prompt(messages)
+    search = _Search(prompt, own, mode, min_tokens, count_tokens, registry)
     if call is not None:
-        return _from_call(prompt, call, own)
-    search = _Search(prompt, own, min_tokens, count_tokens, registry)
-    found = search.marked() if mode != "off" else None
-    if found is None and own:
-        found = Resolved(own, prompt.left(), "instance", adapt=True)
-    if found is None and mode == "auto":
-        found = search.known() or search.head()
+        found: Resolved | None = search.called(call)
+    else:
+        found = search.marked() if mode != "off" else None
+        found = found or search.own()
+        if found is None and mode != "off":
+            found = search.passage()
+        if found is None and mode == "auto":
+            found = search.known() or search.head()
     found = found or Resolved(messages=prompt.left())
+    opening = list(takewhile(_is_system, found.messages))
+    turns = found.messages[len(opening) :]
+    opening = _told_behind(opening) if found.documents else opening
+    left = tuple(_without_key(message) for message in (*opening, *turns))
     reasons = dict.fromkeys([*search.reasons, *found.reasons])
-    return Resolved(found.documents, found.messages, found.source, found.adapt, tuple(reasons))
+    return replace(found, messages=left, reasons=tuple(reasons), opening=len(opening))
 
 
-def _from_call(prompt: _Prompt, call: tuple[Document, ...], own: tuple[Document, ...]) -> Resolved:
-    reasons = [CALL_NAMES_OTHERS] if prompt.has_marks else []
-    reasons += [INSTEAD_OF_OWN] if own not in ((), call) else []
-    source: DocumentsFrom | None = "call" if call else None
-    return Resolved(call, prompt.left(), source, adapt=bool(call), reasons=tuple(reasons))
+def _told_behind(opening: Sequence[Message]) -> list[Message]:
+    """Make the system messages of templates a message of the user."""
+    told = [str(message["content"]) for message in opening if _is_template(message)]
+    kept = [message for message in opening if not _is_template(message)]
+    return [*kept, {"role": "user", "content": SEAM.join(told)}] if told else kept
+
+
+def _without_key(message: Message) -> Message:
+    return {key: value for key, value in message.items() if key != TEMPLATE}
+
+
+def _is_template(message: Message) -> bool:
+    return _is_system(message) and bool(message.get(TEMPLATE))
+
+
+def _is_system(message: Message) -> bool:
+    return bool(message["role"] == "system")
 
 
 Place: TypeAlias = tuple[int, int]
@@ -177,7 +235,7 @@ class _Prompt:
     @property
     def has_marks(self) -> bool:
         """Whether there are other parts than text."""
-        return any(not isinstance(part, Text) for parts in self._parts for part in parts)
+        return any(isinstance(part, Marked | Attachment) for _, part in self.parts())
 
     def parts(self) -> list[tuple[Place, Part]]:
         """All parts with their places, in order."""
@@ -190,11 +248,16 @@ class _Prompt:
     def role(self, number: int) -> str:
         return str(self._messages[number]["role"])
 
-    def left(self, taken: Collection[Place] = ()) -> tuple[Message, ...]:
-        """The conversation without some of its parts."""
+    def left(
+        self, taken: Collection[Place] = (), instead: Mapping[Place, str] | None = None
+    ) -> tuple[Message, ...]:
+        """The conversation without some of its parts, and other text in place of some."""
         texts = [
             _joined(
-                [None if (number, index) in taken else part for index, part in enumerate(parts)]
+                [
+                    None if (number, index) in taken else _exchanged(part, instead, (number, index))
+                    for index, part in enumerate(parts)
+                ]
             )
             for number, parts in enumerate(self._parts)
         ]
@@ -229,6 +292,10 @@ class _Prompt:
         return (*others[: self.opening], merged, *others[self.rest :])
 
 
+def _exchanged(part: Part, instead: Mapping[Place, str] | None, place: Place) -> Part:
+    return Text(instead[place]) if instead and place in instead else part
+
+
 @dataclass(frozen=True)
 class _Head:
     """What could be read ahead, and the conversation behind it."""
@@ -245,6 +312,7 @@ class _Search:
         self,
         prompt: _Prompt,
         own: tuple[Document, ...],
+        mode: Mode,
         min_tokens: int,
         count_tokens: Callable[[str], int],
         registry: DocumentRegistry,
@@ -252,10 +320,37 @@ class _Search:
         self.reasons: list[str] = []
         self._prompt = prompt
         self._own = own
+        self._mode = mode
         self._min_tokens = min_tokens
         self._count_tokens = count_tokens
         self._registry = registry
         self._waits = False
+
+    def called(self, documents: tuple[Document, ...]) -> Resolved:
+        """Take the call's documents; none: it is to be answered without any."""
+        self.reasons += [CALL_NAMES_OTHERS] * self._prompt.has_marks
+        self.reasons += [INSTEAD_OF_OWN] * (self._own not in ((), documents))
+        if not documents:
+            return Resolved(messages=self._prompt.left())
+        return Resolved(documents, self._left(documents), "call", adapt=True)
+
+    def own(self) -> Resolved | None:
+        """Take the instance's documents."""
+        if not self._own:
+            return None
+        return Resolved(self._own, self._left(self._own), "instance", adapt=True)
+
+    def passage(self) -> Resolved | None:
+        """Take the first passage that stands for documents, or is one."""
+        passages = self._passages()
+        if passages and not self._prompt.has_head:
+            self.reasons.append(NO_HEAD)
+            return None
+        for place, passage in passages.items():
+            found = self._known_passage(place, passage) or self._long_passage(place, passage)
+            if found is not None:
+                return found
+        return None
 
     def marked(self) -> Resolved | None:
         """Take what the messages bring as documents."""
@@ -264,7 +359,8 @@ class _Search:
         has_text = False
         for place, part in self._prompt.parts():
             in_turn = self._prompt.opening <= place[0] < self._prompt.rest
-            document = None if isinstance(part, Text) else self._document(place, part)
+            plain = isinstance(part, Text | Passage)
+            document = None if plain else self._document(place, cast("Marked | Attachment", part))
             if document is None:
                 has_text = has_text or (in_turn and bool(_text_of(part).strip()))
             elif isinstance(part, Marked) and in_turn and has_text:
@@ -275,7 +371,7 @@ class _Search:
             return self._marked_head(behind)
         self.reasons += [BEHIND_TEXT] * bool(behind) + [INSTEAD_OF_OWN] * bool(self._own)
         documents = tuple(dict.fromkeys(taken.values()))
-        return Resolved(documents, self._prompt.left(taken), "content", adapt=True)
+        return Resolved(documents, self._left(documents, taken), "content", adapt=True)
 
     def known(self) -> Resolved | None:
         """Find documents that were named before."""
@@ -318,6 +414,61 @@ class _Search:
             "auto",
             adapt=bool(known),
             reasons=(AGAIN_HEAD if known else FIRST_HEAD,),
+        )
+
+    def _passages(self) -> dict[Place, Passage]:
+        return {
+            place: part
+            for place, part in self._prompt.parts()
+            if isinstance(part, Passage) and self._prompt.role(place[0]) in _ASKING
+        }
+
+    def _left(
+        self, documents: tuple[Document, ...], taken: Collection[Place] = ()
+    ) -> tuple[Message, ...]:
+        """The conversation without what was taken, and without passages made of the documents."""
+        instead = {}
+        for place, passage in self._passages().items() if self._mode != "off" else ():
+            excerpt = compare(passage.content, documents)
+            if excerpt.is_whole:
+                instead[place] = _above(excerpt.rest)
+                self.reasons.append(OWN_PASSAGE)
+        return self._prompt.left(taken, instead)
+
+    def _known_passage(self, place: Place, passage: Passage) -> Resolved | None:
+        known = self._registry.covering(passage.content)
+        if known is None:
+            return self._passage_around(place, passage)
+        instead = {place: _above(known.rest)} if known.stands_for else {}
+        reason = KNOWN_PASSAGE if known.stands_for else KNOWN_PIECES
+        left = self._prompt.left((), instead)
+        return Resolved(known.documents, left, "passage", adapt=True, reasons=(reason,))
+
+    def _passage_around(self, place: Place, passage: Passage) -> Resolved | None:
+        """Find documents with other text around them in a passage."""
+        normal = _normal(passage.content)
+        found = self._registry.find(normal) if normal else None
+        if found is None:
+            return None
+        left = self._prompt.left((), {place: _above(_without(normal, found))})
+        return Resolved(found.documents, left, "passage", adapt=True, reasons=(KNOWN_PASSAGE,))
+
+    def _long_passage(self, place: Place, passage: Passage) -> Resolved | None:
+        if not (_readable(passage.content) and self._is_long(passage.content)):
+            return None
+        left = self._prompt.left((), {place: ABOVE})
+        before = SEAM.join(
+            str(message["content"])
+            for message in takewhile(_is_system, left)
+            if not _is_template(message)
+        )
+        known = bool(self._seen([_Head(passage.content, before, left)]))
+        return Resolved(
+            (Document.of(passage.content),),
+            left,
+            "passage",
+            adapt=known,
+            reasons=(AGAIN_PASSAGE if known else FIRST_PASSAGE,),
         )
 
     def _document(self, place: Place, part: Marked | Attachment) -> Document | None:
@@ -422,10 +573,10 @@ def _parts(content: object) -> list[Part]:
         return [Text(content or "")]
     parts: list[Part] = []
     for part in content if isinstance(content, list | tuple) else [content]:
-        if not isinstance(part, Text | Marked | Attachment):
+        if not isinstance(part, Part):
             raise ConfigError(
-                f"a message's content is text, or a list of Text, Marked and Attachment, not "
-                f"{type(part).__name__}"
+                f"a message's content is text, or a list of Text, Marked, Attachment and Passage, "
+                f"not {type(part).__name__}"
             )
         parts.append(part)
     return parts
@@ -460,6 +611,11 @@ def _joined(parts: Sequence[Part | None]) -> str:
             text += SEAM + piece if text and (apart or alone) else piece
             apart = alone
     return text
+
+
+def _above(rest: str) -> str:
+    """What stands for a passage that is read ahead: a hint, and what of it is not read ahead."""
+    return f"{ABOVE}{SEAM}{rest}" if rest.strip() else ABOVE
 
 
 def _normal(text: str) -> str:

@@ -19,7 +19,7 @@ from langchain_core.messages import (
 )
 
 from ttt_core import ConfigError, Document, integration
-from ttt_core.integration.resolver import Attachment, Marked, Part, Text
+from ttt_core.integration.prompt import Attachment, Marked, Part, Text
 
 if TYPE_CHECKING:
     from ttt_core.chat import Message

@@ -12,6 +12,7 @@ except ImportError:
         "llamaindex_ttt needs llama-index-core: pip install 'context-ttt[llamaindex]'"
     ) from None
 
+from llamaindex_ttt.errors import PredictionError
 from llamaindex_ttt.events import (
     AdaptationEndEvent,
     AdaptationProgressEvent,
@@ -26,6 +27,7 @@ __all__ = [
     "AdaptationEndEvent",
     "AdaptationProgressEvent",
     "AdaptationStartEvent",
+    "PredictionError",
     "TTTDocumentPostprocessor",
     "TTTSynthesizer",
 ]

@@ -26,6 +26,7 @@ from typing_extensions import Self
 from llamaindex_ttt import prompts
 from llamaindex_ttt.answers import GrowingAnswer, tool_selections
 from llamaindex_ttt.documents import DocumentLike, to_documents
+from llamaindex_ttt.errors import ShowsErrors
 from llamaindex_ttt.events import AdaptationEvents
 from llamaindex_ttt.messages import to_messages
 from llamaindex_ttt.structured import StructuredPrediction
@@ -49,7 +50,7 @@ _chat_events = cast("Callable[[F], F]", llm_chat_callback())
 _completion_events = cast("Callable[[F], F]", llm_completion_callback())
 
 
-class TTTLLM(EngineOptions[DocumentLike], StructuredPrediction, FunctionCallingLLM):
+class TTTLLM(EngineOptions[DocumentLike], StructuredPrediction, ShowsErrors, FunctionCallingLLM):
     """A local LLM that reads documents once and adapts to them.
 
     Constructing one is free: weights load at the first call and are shared by all objects of the
@@ -70,7 +71,8 @@ class TTTLLM(EngineOptions[DocumentLike], StructuredPrediction, FunctionCallingL
 
     Tool calls, `tool_choice` and structured output are enforced token by token.
 
-    Unknown arguments are errors.
+    Unknown arguments are errors. The core's errors come as they are, and from the `predict` family
+    as `PredictionError`, since LlamaIndex's synthesizers take ValueErrors for empty answers.
     """
 
     context_window: int | None = None

@@ -20,7 +20,7 @@ from llama_index.core.llms import ChatMessage, MessageRole
 
 from llamaindex_ttt.prompts import FROM_TEMPLATE, PASSAGES, without_headers
 from ttt_core import ConfigError, Document, DocumentError
-from ttt_core.integration.resolver import (
+from ttt_core.integration.prompt import (
     TEMPLATE,
     Attachment,
     Marked,

@@ -33,6 +33,7 @@ from llama_index.core.types import PydanticProgramMode
 from pydantic import BaseModel, SerializeAsAny, model_validator
 from typing_extensions import Self
 
+from llamaindex_ttt.errors import ShowsErrors, shown
 from llamaindex_ttt.objects import Model, ObjectReader, Said
 
 
@@ -62,16 +63,17 @@ class StructuredPrediction(LLM):
             prompt_args: What the prompt is formatted with.
 
         Raises:
-            ConfigError: No Pydantic class; a schema that cannot be enforced or does not fit into
-                `max_tokens`; options that contradict it; or an answer that was cut off.
+            PredictionError: No Pydantic class; a schema that cannot be enforced or does not fit
+                into `max_tokens`; options that contradict it; or an answer that was cut off.
             ValidationError: A validator of the class refused what was said; its message leaves
                 out the values.
         """
         if not self._enforces:
             chosen = super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
             return cast("Model", chosen)
-        reader = ObjectReader(output_cls, prompt, prompt_args)
-        return self._read(reader, self._without_parsers(prompt, prompt_args), llm_kwargs).value
+        with shown():
+            reader = ObjectReader(output_cls, prompt, prompt_args)
+            return self._read(reader, self._without_parsers(prompt, prompt_args), llm_kwargs).value
 
     @dispatcher.span
     async def astructured_predict(
@@ -85,9 +87,10 @@ class StructuredPrediction(LLM):
         if not self._enforces:
             chosen = super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
             return cast("Model", await chosen)
-        reader = ObjectReader(output_cls, prompt, prompt_args)
-        messages = self._without_parsers(prompt, prompt_args)
-        return (await self._aread(reader, messages, llm_kwargs)).value
+        with shown():
+            reader = ObjectReader(output_cls, prompt, prompt_args)
+            messages = self._without_parsers(prompt, prompt_args)
+            return (await self._aread(reader, messages, llm_kwargs)).value
 
     @dispatcher.span
     def stream_structured_predict(
@@ -109,12 +112,13 @@ class StructuredPrediction(LLM):
                 output_cls, prompt, llm_kwargs, **prompt_args
             )
             return
-        reader = ObjectReader(output_cls, prompt, prompt_args)
-        messages = self._without_parsers(prompt, prompt_args)
-        with closing(self._read_stream(reader, messages, llm_kwargs)) as stream:
-            for said in stream:
-                if said.is_new:
-                    yield said.value
+        with shown():
+            reader = ObjectReader(output_cls, prompt, prompt_args)
+            messages = self._without_parsers(prompt, prompt_args)
+            with closing(self._read_stream(reader, messages, llm_kwargs)) as stream:
+                for said in stream:
+                    if said.is_new:
+                        yield said.value
 
     @dispatcher.span
     async def astream_structured_predict(
@@ -131,12 +135,13 @@ class StructuredPrediction(LLM):
             )
 
         async def objects() -> AsyncGenerator[Model | FlexibleModel, None]:
-            reader = ObjectReader(output_cls, prompt, prompt_args)
-            messages = self._without_parsers(prompt, prompt_args)
-            async with aclosing(self._aread_stream(reader, messages, llm_kwargs)) as stream:
-                async for said in stream:
-                    if said.is_new:
-                        yield said.value
+            with shown():
+                reader = ObjectReader(output_cls, prompt, prompt_args)
+                messages = self._without_parsers(prompt, prompt_args)
+                async with aclosing(self._aread_stream(reader, messages, llm_kwargs)) as stream:
+                    async for said in stream:
+                        if said.is_new:
+                            yield said.value
 
         return objects()
 
@@ -206,7 +211,7 @@ class StructuredPrediction(LLM):
         yield reader.whole(last, streamed=True)
 
 
-class TTTStructuredLLM(StructuredLLM):
+class TTTStructuredLLM(ShowsErrors, StructuredLLM):
     """An LLM all of whose answers are objects of one class, written as JSON.
 
     Beyond LlamaIndex's own: the passages of a prompt stay known to the LLM inside, every method

@@ -31,7 +31,7 @@ from llamaindex_ttt.parents import (
 )
 from ttt_core.chat import SEAM
 from ttt_core.integration import run_in_thread
-from ttt_core.integration.resolver import ABOVE
+from ttt_core.integration.prompt import ABOVE
 
 _NODES = "ttt_nodes"
 """Name under which `get_response` receives the nodes, which LlamaIndex keeps from it."""

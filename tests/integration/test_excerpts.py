@@ -208,3 +208,16 @@ def test_shares_and_remains() -> None:
     assert pieces.share([True, False, False]) == 0.3
     assert pieces.without([True, False, True]) == "b"
     assert Pieces("").share([]) == 0
+
+
+def test_pieces_without_blank_lines_between_them_are_recognised() -> None:
+    lines = [f"{number}: the falcon of {number * 7919} sits there" for number in range(60)]
+    document = Document.of("\n".join(lines))
+    overlapping = ["\n".join(lines[start : start + 12]) for start in range(0, 60, 10)]
+    headed = "\n".join(f"Source {n}:\n{piece}" for n, piece in enumerate(overlapping))
+    assert compare("\n".join(overlapping), [document]).is_whole
+    found = compare(headed, [document])
+    assert found.is_whole
+    assert found.rest == "\n".join(f"Source {n}:" for n in range(6))
+    assert not compare("\n".join(overlapping[2:4]), [document]).is_whole
+    assert compare("\n".join(overlapping[2:4]), [document]).is_pieces

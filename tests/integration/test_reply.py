@@ -114,3 +114,22 @@ async def test_closing_stops_the_work_behind_the_step_in_progress() -> None:
     async with aclosing(in_thread(work)) as items:
         assert await anext(items) == 0
     assert await asyncio.to_thread(ended.wait, 30)
+
+
+async def test_work_that_nobody_waits_for_is_cleaned_up_in_the_callers_context() -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="before")
+    closed = threading.Event()
+
+    def work(progress: ProgressCallback) -> Generator[int, None, None]:
+        token = variable.set("during")
+        try:
+            yield 1
+            yield 2
+        finally:
+            variable.reset(token)  # Refused in any other context than that of `set`.
+            closed.set()
+
+    steps = in_thread(work)
+    assert await anext(steps) == 1
+    await steps.aclose()
+    assert await asyncio.to_thread(closed.wait, 60)

@@ -14,20 +14,17 @@ from hypothesis import strategies as st
 from ttt_core import ConfigError, Document, Namespace
 from ttt_core.chat import Message
 from ttt_core.integration import resolver as module
-from ttt_core.integration.registry import DocumentRegistry
-from ttt_core.integration.resolver import (
+from ttt_core.integration.prompt import (
     ABOVE,
-    NOTHING,
     TEMPLATE,
     Attachment,
     Marked,
-    Mode,
     Part,
     Passage,
-    Resolved,
     Text,
-    resolve,
 )
+from ttt_core.integration.registry import DocumentRegistry
+from ttt_core.integration.resolver import NOTHING, Mode, Resolved, resolve
 
 MIN = 8
 BOOK = "The amber falcon nests in Oslo, and the silver otter in Lima."

@@ -494,8 +494,8 @@ def test_a_missing_extra_is_named() -> None:
 
 def test_public_names() -> None:
     assert set(llamaindex_ttt.__all__) == {
-        "AdaptationEndEvent", "AdaptationProgressEvent", "AdaptationStartEvent", "TTTLLM",
-        "TTTDocumentPostprocessor", "TTTSynthesizer",
+        "AdaptationEndEvent", "AdaptationProgressEvent", "AdaptationStartEvent",
+        "PredictionError", "TTTLLM", "TTTDocumentPostprocessor", "TTTSynthesizer",
     }  # fmt: skip
 
 

@@ -30,7 +30,7 @@ from llama_index.core.llms import ChatMessage, MessageRole, TextBlock
 
 from llamaindex_ttt.messages import to_messages
 from ttt_core import ConfigError, Document, DocumentError
-from ttt_core.integration.resolver import Attachment, Marked, Part, Passage, Text, text_of
+from ttt_core.integration.prompt import Attachment, Marked, Part, Passage, Text, text_of
 
 POINT = CachePoint(cache_control=CacheControl(type="ephemeral"))
 OWLS = "The owl lives in tree 7."

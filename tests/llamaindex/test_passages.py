@@ -28,6 +28,7 @@ from llamaindex_ttt import TTTLLM
 from tests.conftest import build_model
 from ttt_core import AdaptationConfig, TTTEngine
 from ttt_core.integration import resolver
+from ttt_core.integration.prompt import ABOVE
 from ttt_core.integration.registry import registry_for
 
 OWLS = "\n\n".join(
@@ -181,7 +182,7 @@ def test_the_prompt_is_the_templates_behind_the_document(
     template = ChatPromptTemplate.from_messages(
         [("system", "Be brief."), ("user", "Read this: {context_str}\nNow: {query_str}")]
     )
-    asked = f"Be brief.\n\nRead this: {resolver.ABOVE}\nNow: {QUESTION}"
+    asked = f"Be brief.\n\nRead this: {ABOVE}\nNow: {QUESTION}"
     wanted = engine.generate(adapted, asked, max_new_tokens=4)
     answer = llm.predict(template, context_str=OWLS, query_str=QUESTION)
     assert answer == wanted.text

@@ -50,7 +50,7 @@ from llamaindex_ttt.structured import StructuredPrediction, TTTStructuredLLM
 from llamaindex_ttt.unfinished import unfinished_object
 from tests.conftest import build_model
 from tests.scripted import Script, ScriptedModel, scripted_tokenizer
-from ttt_core import ConfigError, TTTEngine
+from ttt_core import TTTEngine, TTTError
 
 ASK = PromptTemplate("Tell me about {topic}.")
 OWLS = "\n".join(f"the owl number {number} lives in tree {number * 7 % 10}" for number in range(5))
@@ -384,14 +384,14 @@ def test_options_reach_the_model_and_those_for_tools_do_not(predict: Any) -> Non
 @ALL
 @pytest.mark.parametrize("name", ["response_format", "tools"])
 def test_options_that_contradict_the_class_are_refused(predict: Any, name: str) -> None:
-    with pytest.raises(ConfigError, match=name):
+    with pytest.raises(TTTError, match=name):
         predict(Stub(), Joke, **{name: [{"type": "text"}]})
 
 
 @ALL
 @pytest.mark.parametrize("output_cls", [str, list[int], dict, JOKE])
 def test_what_is_no_class_of_pydantic_is_refused(predict: Any, output_cls: Any) -> None:
-    with pytest.raises(ConfigError, match="model with one field"):
+    with pytest.raises(TTTError, match="model with one field"):
         predict(Stub(), output_cls)
 
 
@@ -493,7 +493,7 @@ def test_validators_of_the_class_have_the_last_word(predict: Any) -> None:
 @ALL
 @pytest.mark.parametrize("end", [0, 1, 12, len(SAID) - 1])
 def test_half_an_answer_is_an_error_that_says_so(predict: Any, end: int) -> None:
-    with pytest.raises(ConfigError, match=r"'length'.* cut off") as caught:
+    with pytest.raises(TTTError, match=r"'length'.* cut off") as caught:
         predict(Stub(text=SAID[:end], finish_reason="length"), Joke)
     assert "owl" not in str(caught.value)
 
@@ -502,7 +502,7 @@ def test_half_an_answer_is_an_error_that_says_so(predict: Any, end: int) -> None
 def test_what_a_class_takes_at_least_must_fit_into_max_tokens(
     random_llm: TTTLLM, predict: Any
 ) -> None:
-    with pytest.raises(ConfigError, match="max_tokens"):
+    with pytest.raises(TTTError, match="max_tokens"):
         predict(random_llm, Outer, max_tokens=9)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import NamedTuple
 
+from ttt_core.chat import SEAM
 from ttt_core.document import Document
 
 MOSTLY = 0.8
@@ -20,6 +21,7 @@ splitters lose."""
 TELLING = 40
 """Characters in a row, white space aside, that no two texts have in common by chance."""
 
+_LINE = "\n"
 _PROBES = 8
 _MOST_TRIES = 64
 _STRETCH = 8 * TELLING
@@ -65,15 +67,17 @@ class Pieces:
 
     Args:
         text: Pieces of documents, or anything else.
+        seam: What stands between its paragraphs: a blank line; or a line's end, to look for lines.
 
     Attributes:
         paragraphs: As they stand in the text.
         squeezed: The same without white space.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, seam: str = SEAM) -> None:
         self._text = text
-        self.paragraphs = paragraphs(text)
+        self._seam = seam
+        self.paragraphs = paragraphs(text) if seam == SEAM else _lines(text)
         self.squeezed = [squeeze(paragraph) for paragraph in self.paragraphs]
         self._lengths = [len(piece) for piece in self.squeezed]
         self._probes = _probes(self.paragraphs)
@@ -83,6 +87,13 @@ class Pieces:
         if not self._may_stand_in(documents):
             return Excerpt(0.0, 0.0, self._text)
         held = [squeeze(document.text) for document in documents]
+        excerpt = self._found(held)
+        if excerpt.is_pieces or self._seam == _LINE:
+            return excerpt
+        # Some frameworks put pieces, or a heading and a piece, together with a line's end alone.
+        return Pieces(self._text, _LINE)._found(held)
+
+    def _found(self, held: Sequence[str]) -> Excerpt:
         places = _places(self.squeezed, held)
         found = [place for place in places if place is not None]
         coverage = _union(found) / sum(map(len, held))
@@ -98,7 +109,7 @@ class Pieces:
     def without(self, chosen: Sequence[bool]) -> str:
         """The text without some of its paragraphs."""
         left = (text for text, one in zip(self.paragraphs, chosen, strict=True) if not one)
-        return "\n\n".join(left)
+        return self._seam.join(left)
 
     def _may_stand_in(self, documents: Sequence[Document]) -> bool:
         """Tell quickly that they do not: too much of what was looked for stands nowhere."""
@@ -127,6 +138,10 @@ def paragraphs(text: str) -> list[str]:
     """Split a text at its blank lines."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
     return [part for part in _BLANK.split(lines) if part.strip()]
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def squeeze(text: str) -> str:

@@ -18,9 +18,10 @@ from ttt_core.config import GenerationConfig, unknown_option
 from ttt_core.document import Document, as_document
 from ttt_core.errors import ConfigError, DocumentError
 from ttt_core.integration.documents import identify
+from ttt_core.integration.prompt import text_of
 from ttt_core.integration.registry import registry_for
 from ttt_core.integration.reply import Reply, run_in_thread
-from ttt_core.integration.resolver import Mode, resolve, text_of
+from ttt_core.integration.resolver import Mode, resolve
 from ttt_core.integration.tenant import check_seal, make_namespace, make_seal
 from ttt_core.loading import default_model, peek_window
 from ttt_core.progress import ProgressCallback, ignore_progress

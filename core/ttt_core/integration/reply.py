@@ -267,7 +267,8 @@ async def in_thread(
     finally:
         abandoned.set()
         if items is not None:
-            worker.submit(items.close)  # Behind the step in progress: a running generator refuses.
+            # Behind the step in progress: a running generator refuses.
+            worker.submit(context.run, items.close)
         worker.shutdown(wait=False)
 
 

@@ -12,6 +12,7 @@ except ImportError:
         "llamaindex_ttt needs llama-index-core: pip install 'context-ttt[llamaindex]'"
     ) from None
 
+from llamaindex_ttt.collecting import collect_raw
 from llamaindex_ttt.errors import PredictionError
 from llamaindex_ttt.events import (
     AdaptationEndEvent,
@@ -30,4 +31,5 @@ __all__ = [
     "PredictionError",
     "TTTDocumentPostprocessor",
     "TTTSynthesizer",
+    "collect_raw",
 ]

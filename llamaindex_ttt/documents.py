@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
@@ -39,7 +40,8 @@ def to_documents(documents: DocumentLike | Sequence[DocumentLike]) -> tuple[Docu
 
     Raises:
         ConfigError: Something else than a document, or a node with an image and no text.
-        DocumentError: A document is empty. Empty pages are left out, unless all of a file are.
+        DocumentError: All documents are empty, or a text is. Empty files and pages are left out
+            otherwise: readers make documents of them.
     """
     return integration.to_documents(
         _grouped(documents), text_of=_text_of, expected="str, Document or node"
@@ -55,7 +57,7 @@ class _File:
     def add(self, node: BaseNode) -> None:
         self.sources.setdefault(_source(node), []).append(node)
 
-    @property
+    @cached_property
     def text(self) -> str:
         """The pages, each normalised as documents are; empty if there are none."""
         pages = (_joined(nodes) for nodes in self.sources.values())
@@ -80,7 +82,13 @@ def _grouped(documents: Any) -> Any:
             groups["other", number] = part
         elif not whole.holds(part):
             groups.setdefault(_file(part), _File()).add(part)
-    return list(groups.values())
+    return _without_empty_files(list(groups.values()))
+
+
+def _without_empty_files(groups: list[Any]) -> list[Any]:
+    """Leave out what readers make of empty files, unless there is nothing else."""
+    kept = [one for one in groups if not isinstance(one, _File) or one.text]
+    return kept or groups
 
 
 class _Known(NamedTuple):

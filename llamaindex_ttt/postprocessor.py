@@ -6,6 +6,7 @@ a prompt's context, the LLM knows them, and reads the documents instead.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,8 @@ from ttt_core.integration.excerpts import MOSTLY
 from ttt_core.integration.registry import registry_for
 from ttt_core.progress import ProgressCallback, ignore_progress
 
+_log = logging.getLogger(__name__)
+
 
 class TTTDocumentPostprocessor(BaseNodePostprocessor):
     """Lets a TTTLLM answer about the whole documents that retrieved nodes were cut from.
@@ -40,7 +43,10 @@ class TTTDocumentPostprocessor(BaseNodePostprocessor):
 
     Put it last in the list: pieces that another postprocessor rewrites later are not known again.
     Pieces whose document is not found, does not fit the window or is one too many stay in the
-    prompt beside the documents; where they are more than a fifth of it, all of it stays as it is.
+    prompt beside the documents; where they are more than a fifth of it, all of it stays as it is,
+    and the log says so. Documents of one question are read together, and every combination of them
+    is another one to adapt to: where questions are about one document each, `max_documents=1` or a
+    smaller `similarity_top_k` saves that.
 
     Example:
         >>> postprocessor = TTTDocumentPostprocessor(llm=llm, docstore=index.docstore)
@@ -117,6 +123,7 @@ class TTTDocumentPostprocessor(BaseNodePostprocessor):
         """Tell the LLM what the pieces are made of, if it is going to read that."""
         told, others = (sum(map(len, texts)) for texts in (parents.excerpts, parents.others))
         if not told or told < MOSTLY * (told + others):
+            _log.info("pieces stay in the prompt: their documents were not found, or are too many")
             return
         registry = registry_for(self.llm._engine())
         if self.adapt_first:

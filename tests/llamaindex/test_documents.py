@@ -264,7 +264,8 @@ def test_what_is_no_document_is_named(found: object) -> None:
         "",
         [Document(text=" \n")],
         [Document(text="", metadata=PATH), Document(text=" ", metadata=PATH)],
-        [Document(text="owl"), TextNode(text="")],
+        [Document(text=""), TextNode(text="")],
+        [Document(text="owl"), ""],
     ],
 )
 def test_what_is_empty_is_refused(documents: object) -> None:
@@ -285,3 +286,8 @@ def test_images_and_sounds_are_refused_unless_they_have_text(node: BaseNode) -> 
         read([node])
     assert "owl" not in str(caught.value)
     assert read(ImageNode(text="an owl", image_url="https://example.com/owl.png")) == ["an owl"]
+
+
+def test_what_readers_make_of_empty_files_is_left_out() -> None:
+    empty = Document(text=" \n", metadata={"file_path": "__init__.py"})
+    assert to_documents([empty, Document(text="owl"), TextNode(text="")]) == to_documents("owl")

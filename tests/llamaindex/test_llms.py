@@ -496,6 +496,7 @@ def test_public_names() -> None:
     assert set(llamaindex_ttt.__all__) == {
         "AdaptationEndEvent", "AdaptationProgressEvent", "AdaptationStartEvent",
         "PredictionError", "TTTLLM", "TTTDocumentPostprocessor", "TTTSynthesizer",
+        "collect_raw",
     }  # fmt: skip
 
 

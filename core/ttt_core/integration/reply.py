@@ -130,6 +130,7 @@ class Reply:
             "document_id": adapted.id if adapted else None,
             "document_tokens": adapted.n_tokens if adapted else 0,
             "source": adapted.source if adapted else None,
+            "prefix_source": adapted.prefix_source if adapted else None,
             "namespace": self._engine.namespace.name,
             "dropped_tokens": adapted.dropped_tokens if adapted else 0,
             "dropped_messages": self._dropped_messages,

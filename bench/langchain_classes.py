@@ -18,7 +18,8 @@ from langchain_tests.unit_tests import ChatModelUnitTests
 from transformers import pipeline
 from transformers.utils import logging
 
-from bench.langchain_suite import FOLDER, SCRIPTED
+from bench.langchain_suite import SCRIPTED
+from bench.suites import FOLDER
 from langchain_ttt import ChatTTT
 from tests.langchain.capable import CAPABLE, capable
 from tests.langchain.listing import put_on_the_list

@@ -306,7 +306,8 @@ class TTTStructuredLLM(ShowsErrors, StructuredLLM):
         """The LLM, but telling who listens here: LlamaIndex's settings change that at any time."""
         inner = copy.copy(self.llm)
         inner.callback_manager = self.callback_manager
-        inner.rate_limiter = self.rate_limiter or inner.rate_limiter
+        if limiter := getattr(self, "rate_limiter", None):  # LlamaIndex has had them since 0.14.15.
+            inner.rate_limiter = limiter
         return inner
 
 

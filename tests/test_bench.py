@@ -24,6 +24,7 @@ from bench.models import SHAPES, build_model, kv_bytes
 from bench.options import Setting
 from bench.rates import measure_rates
 from bench.sandbox import bootstrap_interval
+from bench.suites import Case, Comparison, read, summarise
 from ttt_core.config import AdaptationConfig
 from ttt_core.prefill import prefill
 from ttt_core.runtime import Runtime
@@ -237,3 +238,28 @@ def test_the_store_is_measured_and_leaves_nothing(
     assert all(row["seconds"] > 0 and row["floor"] > 0 for row in rows)
     assert list(tmp_path.iterdir()) == [output]
     assert capsys.readouterr().out.count("| 5 |") == len(rows)
+
+
+def test_suites_are_counted_from_pytest_s_report(tmp_path: Path) -> None:
+    comparison = Comparison("a_suite", "a.py", {"One": "one", "Two": "two"}, ("Unit", "Live"), (),
+                            "both", {}, {})  # fmt: skip
+    told = [
+        ("OneUnit", "a", ""),
+        ("OneUnit", "b", '<failure message="no&#10;more"/>'),
+        ("OneLive", "a", '<skipped type="pytest.skip"/>'),
+        ("OneLive", "b", '<skipped type="pytest.xfail"/>'),
+        ("TwoLive", "a", ""),
+        ("TwoLive", "a", '<error message="at the end"/>'),
+    ]
+    cases = "".join(
+        f'<testcase classname="bench.a.Test{name}" name="{test}">{inside}</testcase>'
+        for name, test, inside in told
+    )
+    report = tmp_path / "report.xml"
+    report.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+    found = list(read(report, comparison))
+    assert found[1] == Case("One", "unit", "b", "failed", "no")
+    names = ("suite", "passed", "failed", "skipped", "xfailed")
+    rows = [[row[name] for name in names] for row in summarise(comparison, "One", found)]
+    assert rows == [["unit", 1, 1, 0, 0], ["live", 0, 0, 1, 1], ["both", 1, 1, 1, 1]]
+    assert [case.outcome for case in found if case.peer == "Two"] == ["failed"]

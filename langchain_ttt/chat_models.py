@@ -175,7 +175,7 @@ class ChatTTT(EngineOptions[DocumentLike], TellsRun):
         """Tokenise with the model's own tokenizer; loads the model."""
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
-        return list(self._engine().tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self._token_ids(text)
 
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Tools | None = None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections.abc import Mapping
 from typing import Any, TextIO
 from uuid import UUID
@@ -11,16 +9,8 @@ from uuid import UUID
 from langchain_core.callbacks import BaseCallbackHandler
 
 from langchain_ttt.events import EVENT
-
-_STAGES = {
-    "load": "loading the model",
-    "prefill": "reading",
-    "tune": "trying rates",
-    "train": "training",
-    "probe": "judging",
-    "documents": "documents",
-    "wait": "waiting for another process",
-}
+from ttt_core.integration.progress_line import ProgressLine, in_words
+from ttt_core.progress import Progress
 
 
 class TTTProgressHandler(BaseCallbackHandler):
@@ -40,57 +30,30 @@ class TTTProgressHandler(BaseCallbackHandler):
     """Beside an event loop handlers run in threads otherwise, where reports overtake each other."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream
-        self._width = 0
-        self._lock = threading.Lock()
+        self._line = ProgressLine(stream)
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Show a report; other events are none of ours."""
         if name == EVENT:
-            self._show(describe(data))
+            self._line.show(Progress(**data))
 
     def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:
         """Make room for the answer."""
-        self._show("")
+        self._line.clear()
 
     def on_llm_end(self, response: Any, **kwargs: Any) -> None:
         """Make room for what follows; likewise `on_llm_error` and `on_chain_error`."""
-        self._show("")
+        self._line.clear()
 
     def on_llm_error(self, error: BaseException, **kwargs: Any) -> None:
         """See `on_llm_end`."""
-        self._show("")
+        self._line.clear()
 
     def on_chain_error(self, error: BaseException, **kwargs: Any) -> None:
         """See `on_llm_end`."""
-        self._show("")
-
-    def _show(self, text: str) -> None:
-        with self._lock:
-            stream = self._stream or _terminal()
-            if stream is None or not (text or self._width):
-                return
-            stream.write("\r" + text.ljust(self._width) + ("" if text else "\r"))
-            stream.flush()
-            self._width = len(text)
+        self._line.clear()
 
 
 def describe(report: Mapping[str, Any]) -> str:
     """Say a report's data (see `events`) in a few words."""
-    stage, done, total = str(report["stage"]), int(report["done"]), int(report["total"])
-    said = _STAGES.get(stage, stage)
-    if stage == "wait":
-        said = f"{said}, {done} s"
-    elif stage == "prefill" and total:
-        said = f"{said} {100 * done // total}%"
-    elif stage != "load":
-        said = f"{said} {done}/{total}"
-    if report.get("documents"):
-        return f"document {report['document']} of {report['documents']}: {said}"
-    return said
-
-
-def _terminal() -> TextIO | None:
-    """Return stderr if somebody watches it; some programs have none."""
-    stream: TextIO | None = sys.stderr
-    return stream if stream is not None and stream.isatty() else None
+    return in_words(Progress(**report))

@@ -48,7 +48,7 @@ def to_documents(documents: DocumentLike | Sequence[DocumentLike]) -> tuple[Docu
     )
 
 
-@dataclass
+@dataclass(repr=False)
 class _File:
     """What was read from one file: its sources (pages), each with its nodes."""
 

@@ -8,15 +8,18 @@ the window would be lost that way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, closing, contextmanager
 from typing import Any
 
+from llama_index.core.chat_engine.types import AgentChatResponse
 from llama_index.core.llms.llm import LLM
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.types import TokenAsyncGen, TokenGen
 
 from ttt_core.errors import TTTError
+from ttt_core.integration import run_in_thread
 
 
 class PredictionError(TTTError, RuntimeError):
@@ -34,22 +37,33 @@ def shown() -> Iterator[None]:
         raise PredictionError(str(error)) from error
 
 
+# Without their spans: LlamaIndex opens one for whatever overrides a method that has one.
+_predict: Callable[..., str] = inspect.unwrap(LLM.predict)
+_apredict: Callable[..., Awaitable[str]] = inspect.unwrap(LLM.apredict)
+_stream: Callable[..., TokenGen] = inspect.unwrap(LLM.stream)
+_astream: Callable[..., Awaitable[TokenAsyncGen]] = inspect.unwrap(LLM.astream)
+
+
 class ShowsErrors(LLM):
-    """An LLM whose `predict` family raises `PredictionError`; to inherit before LlamaIndex's."""
+    """An LLM whose `predict` family raises `PredictionError`; to inherit before LlamaIndex's.
+
+    Beside an event loop it also finds out in a thread what the model's window is: that may load it.
+    """
 
     def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Answer a prompt.
 
         Raises:
-            PredictionError: Anything of the core's; see its `__cause__`.
+            PredictionError: What is a ValueError or a TypeError of the core's elsewhere.
         """
         with shown():
-            return super().predict(prompt, **prompt_args)
+            return _predict(self, prompt, **prompt_args)
 
     async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Answer beside the event loop; see `predict`."""
         with shown():
-            return await super().apredict(prompt, **prompt_args)
+            await run_in_thread(lambda _: self.metadata)
+            return await _apredict(self, prompt, **prompt_args)
 
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
         """Answer piece by piece; see `predict`. Closing the generator stops the work."""
@@ -59,7 +73,7 @@ class ShowsErrors(LLM):
                 yield from started
 
         with shown():
-            started: TokenGen = super().stream(prompt, **prompt_args)
+            started = _stream(self, prompt, **prompt_args)
         return tokens()
 
     async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
@@ -72,5 +86,16 @@ class ShowsErrors(LLM):
                         yield token
 
         with shown():
-            started: TokenAsyncGen = await super().astream(prompt, **prompt_args)
+            await run_in_thread(lambda _: self.metadata)
+            started = await _astream(self, prompt, **prompt_args)
         return tokens()
+
+    def predict_and_call(self, *args: Any, **kwargs: Any) -> AgentChatResponse:
+        """Let the model choose tools, and call them; see `predict`."""
+        with shown():
+            return super().predict_and_call(*args, **kwargs)
+
+    async def apredict_and_call(self, *args: Any, **kwargs: Any) -> AgentChatResponse:
+        """Do so beside the event loop; see `predict`."""
+        with shown():
+            return await super().apredict_and_call(*args, **kwargs)

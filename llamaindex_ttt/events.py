@@ -10,6 +10,7 @@ from llama_index_instrumentation.base import BaseEvent
 from pydantic import Field
 from typing_extensions import Self
 
+from ttt_core.integration.progress_line import ProgressLine
 from ttt_core.progress import Progress, ProgressCallback, ignore_progress
 
 if TYPE_CHECKING:
@@ -86,11 +87,19 @@ class AdaptationEvents:
     Args:
         model: As the user knows it.
         on_progress: Told as well.
+        line: Shows all reports, also of loading; cleared when there is something else to show.
     """
 
-    def __init__(self, model: str, on_progress: ProgressCallback = ignore_progress) -> None:
+    def __init__(
+        self,
+        model: str,
+        on_progress: ProgressCallback = ignore_progress,
+        *,
+        line: ProgressLine | None = None,
+    ) -> None:
         self._model = model
         self._on_progress = on_progress
+        self._line = line
         self._running = False
 
     def __enter__(self) -> Self:
@@ -104,11 +113,14 @@ class AdaptationEvents:
         traceback: TracebackType | None,
     ) -> None:
         """Tell of an error."""
+        self._clear()
         if kind is not None:
             self._end(AdaptationEndEvent(model=self._model, error=kind.__name__))
 
     def progress(self, progress: Progress) -> None:
         """Take a report of the work. Loading the model is no part of an adaptation."""
+        if self._line is not None:
+            self._line.show(progress)
         self._on_progress(progress)
         if progress.stage == "load":
             return
@@ -119,6 +131,7 @@ class AdaptationEvents:
 
     def end(self, adapted: AdaptedDocument | None) -> None:
         """Tell what came of it, once."""
+        self._clear()
         if adapted is None:
             return
         report = adapted.report
@@ -132,6 +145,10 @@ class AdaptationEvents:
                 seconds=dict(adapted.seconds),
             )
         )
+
+    def _clear(self) -> None:
+        if self._line is not None:
+            self._line.clear()
 
     def _end(self, event: AdaptationEndEvent) -> None:
         if self._running:

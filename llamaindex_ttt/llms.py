@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -17,22 +17,25 @@ from llama_index.core.base.llms.types import (
     LLMMetadata,
     MessageRole,
 )
-from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.prompts import BasePromptTemplate
+from pydantic import Field
 from typing_extensions import Self
 
 from llamaindex_ttt import prompts
 from llamaindex_ttt.answers import GrowingAnswer, tool_selections
+from llamaindex_ttt.calls import chat_events, completion_events
 from llamaindex_ttt.documents import DocumentLike, to_documents
 from llamaindex_ttt.errors import ShowsErrors
 from llamaindex_ttt.events import AdaptationEvents
 from llamaindex_ttt.messages import to_messages
 from llamaindex_ttt.structured import StructuredPrediction
+from ttt_core import ConfigError
 from ttt_core.config import DEFAULT_ANSWER_TOKENS
 from ttt_core.integration import EngineOptions, in_thread
 from ttt_core.integration.choice import tool_choice_of
+from ttt_core.integration.progress_line import ProgressLine
 from ttt_core.progress import ProgressCallback, ignore_progress
 
 if TYPE_CHECKING:
@@ -41,13 +44,7 @@ if TYPE_CHECKING:
     from ttt_core import AdaptedDocument
     from ttt_core.chat import Message
 
-F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
-
-# The decorators fire LlamaIndex's events. They belong on the eight public methods only: a public
-# method that called another would report every call twice.
-_chat_events = cast("Callable[[F], F]", llm_chat_callback())
-_completion_events = cast("Callable[[F], F]", llm_completion_callback())
 
 
 class TTTLLM(EngineOptions[DocumentLike], StructuredPrediction, ShowsErrors, FunctionCallingLLM):
@@ -71,16 +68,40 @@ class TTTLLM(EngineOptions[DocumentLike], StructuredPrediction, ShowsErrors, Fun
 
     Tool calls, `tool_choice` and structured output are enforced token by token.
 
-    Unknown arguments are errors. The core's errors come as they are, and from the `predict` family
-    as `PredictionError`, since LlamaIndex's synthesizers take ValueErrors for empty answers.
+    Unknown arguments are errors. The core's errors come as they are; from the `predict` family its
+    ValueErrors and TypeErrors come as `PredictionError`, since LlamaIndex's synthesizers take them
+    for empty answers.
+
+    Args:
+        model: A local folder or a Hub id; None: `$TTT_MODEL`, or the bundled toy model. `revision`,
+            `dtype` and `device` go with it.
+        engine: A ready `TTTEngine` instead; it takes the settings of adaptation, memory and store.
+        temperature: 0 decodes greedily. Further: `max_tokens`, `stop`, `top_p`, `top_k`, `min_p`,
+            `repetition_penalty`, `seed`, `logprobs`, `top_logprobs`, `enable_thinking`,
+            `thinking_budget`. All can be given to a call, too.
+        timeout: Seconds for a whole answer, reading and adapting included.
+        max_retries: How often to begin again when memory is full or the store cannot be read.
+        documents: What every question is about; see `for_documents`.
+        documents_from: `marked` (all of the above); `auto`, also long texts in prompts that were
+            asked about before; `off`, only call and instance.
+        min_document_tokens: What is shorter, and only found or marked, is answered in-context.
+        passage_arguments: Arguments of prompts that hold what the question is about.
+        context_window: Tokens to plan prompts with; None: the model's window.
+        trim_history: Leave out the oldest turns of a conversation that does not fit.
+        show_progress: Show loading, reading and training as one line on the terminal.
+        system_prompt: Of the `predict` family, as in LlamaIndex; it is told behind documents.
+        namespace: Whose documents these are; with `namespace_secret` nobody else can tell which.
     """
 
-    context_window: int | None = None
+    context_window: int | None = Field(default=None, gt=0)
     """Tokens to plan prompts with; None: the model's window."""
+    show_progress: bool = False
+    """Show loading, reading and training as one line on the terminal."""
     trim_history: bool = True
     """Leave out the oldest turns of a conversation that does not fit the window; documents and the
-    last question never. LlamaIndex's memories are as long as `context_window` says, and nothing of
-    it is left beside a document."""
+    last question never, and room for the answer stays: `max_tokens`, or 256 (or half the window).
+    LlamaIndex's memories are as long as `context_window` says, and nothing of it is left beside a
+    document."""
     passage_arguments: tuple[str, ...] = ("context_str", "context_msg")
     """Arguments of prompts that hold what the question is about."""
 
@@ -90,9 +111,6 @@ class TTTLLM(EngineOptions[DocumentLike], StructuredPrediction, ShowsErrors, Fun
     def _drops(cls, name: str, value: Any) -> bool:
         # LlamaIndex itself passes callback_manager=None in places, and pydantic refuses it.
         return name == "callback_manager" and value is None
-
-    def _default_system(self) -> str | None:
-        return self.system_prompt
 
     def _trims_history(self) -> bool:
         return self.trim_history
@@ -130,7 +148,7 @@ class TTTLLM(EngineOptions[DocumentLike], StructuredPrediction, ShowsErrors, Fun
 
         LlamaIndex counts with another model's otherwise, and cuts prompts too late or too early.
         """
-        return lambda text: list(self._engine().tokenizer(text, add_special_tokens=False).input_ids)
+        return self._token_ids
 
     def to_payload(self) -> dict[str, Any]:
         """What callbacks learn about this object; unlike the default, it loads nothing."""
@@ -156,7 +174,7 @@ class TTTLLM(EngineOptions[DocumentLike], StructuredPrediction, ShowsErrors, Fun
 
         Query and chat engines then find them in what they retrieved. See `EngineOptions.adapt`.
         """
-        with AdaptationEvents(self.model, on_progress) as events:
+        with self._events(on_progress) as events:
             adapted = super().adapt(documents, system=system, on_progress=events.progress)
             events.end(adapted)
         return adapted
@@ -166,23 +184,23 @@ class TTTLLM(EngineOptions[DocumentLike], StructuredPrediction, ShowsErrors, Fun
         light = self.model_copy(update={"engine": None}) if self.engine is not None else self
         return super(TTTLLM, light).__getstate__()
 
-    @_chat_events
+    @chat_events
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer the last turn of a conversation; options of the call override the instance's."""
         return self._whole(to_messages(messages), kwargs).chat()
 
-    @_chat_events
+    @chat_events
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer piece by piece; see `chat`. Closing the generator stops the work."""
         steps = self._steps(to_messages(messages), self._checked(kwargs))
         return (answer.chat() for answer in steps)
 
-    @_chat_events
+    @chat_events
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer beside the event loop; see `chat`. Cancelling the task stops the work."""
         return (await self._awhole(to_messages(messages), kwargs)).chat()
 
-    @_chat_events
+    @chat_events
     async def astream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
@@ -190,12 +208,12 @@ class TTTLLM(EngineOptions[DocumentLike], StructuredPrediction, ShowsErrors, Fun
         steps = self._asteps(to_messages(messages), self._checked(kwargs))
         return _each(steps, GrowingAnswer.chat)
 
-    @_completion_events
+    @completion_events
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt as a user's message; options of the call override the instance's."""
         return self._whole(self._turn(prompt, formatted), kwargs).completion()
 
-    @_completion_events
+    @completion_events
     def stream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseGen:
@@ -203,14 +221,14 @@ class TTTLLM(EngineOptions[DocumentLike], StructuredPrediction, ShowsErrors, Fun
         steps = self._steps(self._turn(prompt, formatted), self._checked(kwargs))
         return (answer.completion() for answer in steps)
 
-    @_completion_events
+    @completion_events
     async def acomplete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
         """Answer beside the event loop; see `complete`. Cancelling the task stops the work."""
         return (await self._awhole(self._turn(prompt, formatted), kwargs)).completion()
 
-    @_completion_events
+    @completion_events
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
@@ -261,11 +279,22 @@ class TTTLLM(EngineOptions[DocumentLike], StructuredPrediction, ShowsErrors, Fun
 
     def _get_messages(self, prompt: BasePromptTemplate, **prompt_args: Any) -> list[ChatMessage]:
         """Format a prompt for the `predict` family, and note where its passages stand."""
-        arguments = prompts.without_lists(prompt_args, self.passage_arguments)
+        arguments = prompts.without_lists(prompt, prompt_args, self.passage_arguments)
         messages = prompt.format_messages(llm=self, **arguments)
         if self.output_parser is not None:
             messages = self.output_parser.format_messages(messages)
-        return self._extend_messages(prompts.note(messages, arguments, self.passage_arguments))
+        passages = prompts.passages(prompt, arguments, self.passage_arguments)
+        return self._extend_messages(prompts.note(messages, passages))
+
+    def _extend_messages(self, messages: list[ChatMessage]) -> list[ChatMessage]:
+        """Put the system prompt first, as part of the template: it is told behind documents."""
+        extended = super()._extend_messages(messages)
+        own = len(extended) - len(messages)
+        return [*prompts.note(extended[:own]), *messages]
+
+    def _events(self, on_progress: ProgressCallback) -> AdaptationEvents:
+        line = ProgressLine() if self.show_progress else None
+        return AdaptationEvents(self.model, on_progress, line=line)
 
     def _turn(self, prompt: str, formatted: bool) -> list[Message]:
         if self.completion_to_prompt is not None and not formatted:
@@ -274,6 +303,8 @@ class TTTLLM(EngineOptions[DocumentLike], StructuredPrediction, ShowsErrors, Fun
 
     def _checked(self, call: Mapping[str, Any]) -> dict[str, Any]:
         """Refuse unknown options at the call, and not only where its first piece is asked for."""
+        if call.get("n", 1) != 1:
+            raise ConfigError("TTTLLM gives one answer a call; ask n times, or use TTTEngine")
         options = {**call, "tool_choice": tool_choice_of(call.get("tool_choice"))}
         self._check_call(options)
         return options
@@ -303,14 +334,16 @@ class TTTLLM(EngineOptions[DocumentLike], StructuredPrediction, ShowsErrors, Fun
     ) -> Generator[GrowingAnswer, None, None]:
         """Answer: the same object at each step, and once more in the end."""
         growing = GrowingAnswer()
-        with AdaptationEvents(self.model, on_progress) as events:
+        with self._events(on_progress) as events:
             reply = self._reply(messages, options, events.progress)
-            with closing(reply.pieces()) as pieces:
-                for _, piece in pieces:
-                    events.end(reply.adapted)
-                    growing.add(piece)
-                    yield growing
-            events.end(reply.adapted)
+            try:
+                with closing(reply.pieces()) as pieces:
+                    for _, piece in pieces:
+                        events.end(reply.adapted)
+                        growing.add(piece)
+                        yield growing
+            finally:
+                events.end(reply.adapted)  # It may be there though no answer followed.
         growing.finish(reply, options.get("model") or self.model)
         yield growing
 

@@ -103,8 +103,11 @@ def _schema(output_cls: type[BaseModel]) -> dict[str, Any]:
             "output_cls is a class made with Pydantic 2; wrap other types in a model with one field"
         )
     schema = output_cls.model_json_schema()
-    if schema.get("properties") and not schema.get("required"):
-        schema["required"] = list(schema["properties"])
+    # One that refers to itself stands among the definitions.
+    name = schema.get("$ref", "").rpartition("/")[2]
+    root = schema["$defs"][name] if name else schema
+    if root.get("properties") and not root.get("required"):
+        root["required"] = list(root["properties"])
     return schema
 
 

@@ -6,12 +6,12 @@ Nothing is guessed from prompts: nodes know their sources.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from llama_index.core.llms import LLM
 from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 
@@ -19,11 +19,13 @@ from llamaindex_ttt.documents import to_documents
 from llamaindex_ttt.llms import TTTLLM
 from ttt_core import ConfigError, Document, DocumentError
 from ttt_core.integration import run_in_thread
-from ttt_core.integration.registry import registry_for
+from ttt_core.progress import ProgressCallback, ignore_progress
 
 if TYPE_CHECKING:
     from llama_index.core.storage.docstore import BaseDocumentStore
     from llama_index.core.storage.docstore.types import RefDocInfo
+
+_log = logging.getLogger(__name__)
 
 MOST_DOCUMENTS = 4
 """Documents that a question is about, unless the user says otherwise."""
@@ -104,7 +106,7 @@ class ParentFinder:
     def __init__(
         self, documents: Sequence[BaseNode] | None, docstore: BaseDocumentStore | None
     ) -> None:
-        if documents is None and docstore is None:
+        if not documents and docstore is None:
             raise ConfigError(
                 "expected documents=, as they were indexed, or docstore=, which is index.docstore: "
                 "without either no document of a node can be found"
@@ -180,7 +182,7 @@ class ParentFinder:
     def _parents(self, nodes: Sequence[NodeWithScore], stored: _Stored, llm: TTTLLM) -> Parents:
         found = [self._given.find(one.node) or stored.find(one.node) for one in nodes]
         best_first = (found[number] for number in _best_first(nodes))
-        like = registry_for(llm._engine()).like  # What it returns may be adapted to already.
+        like = llm._registry().like  # What it returns may be adapted to already.
         own = {one: like(one) for one in dict.fromkeys(best_first) if one is not None}
         ranks = {held: (self._given.rank(one), one.hash) for one, held in own.items()}
         documents = list(ranks)
@@ -228,9 +230,10 @@ class _Given:
         if key is None:
             return None
         if key not in self._read:
-            self._read[key] = document = _whole(self._groups[key])
-            if document is not None:
+            document = _whole(self._groups[key])
+            if document is not None:  # First: another thread may read what is there.
                 self._ranks[document.hash] = list(self._groups).index(key)
+            self._read[key] = document
         return self._read[key]
 
     def rank(self, document: Document) -> int:
@@ -319,11 +322,33 @@ def ttt_llm(llm: object) -> TTTLLM:
     return llm
 
 
-def with_llm(llm: LLM, inner: TTTLLM) -> LLM:
-    """Put another TTTLLM where `ttt_llm` finds one."""
-    if not isinstance(llm, StructuredLLM):
-        return inner
-    return llm.model_copy(update={"llm": with_llm(llm.llm, inner)})
+def tell(
+    parents: Parents,
+    llm: TTTLLM,
+    on_progress: ProgressCallback = ignore_progress,
+    *,
+    adapt_first: bool = False,
+) -> None:
+    """Tell an LLM that the pieces which its next prompt holds stand for their documents.
+
+    Args:
+        parents: The documents, and the pieces of others, which stay.
+        llm: Will be asked about them.
+        on_progress: Told of adapting.
+        adapt_first: Adapt now, also to documents that never met before.
+    """
+    if not parents.documents:
+        if parents.nodes:
+            _log.warning("pieces stay in the prompt: none of their documents was found, or fits")
+        return
+    registry = llm._registry()
+    name = registry.register(parents.in_order, named=False)
+    if adapt_first:
+        with llm._events(on_progress) as events:
+            adapted = llm._engine().adapt(parents.in_order, on_progress=events.progress)
+            events.end(adapted)
+        registry.expect(name)
+    registry.note(name, parents.excerpts, parents.others)
 
 
 def check_most(max_documents: int) -> None:

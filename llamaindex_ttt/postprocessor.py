@@ -6,7 +6,6 @@ a prompt's context, the LLM knows them, and reads the documents instead.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,29 +23,27 @@ from llamaindex_ttt.parents import (
     ParentFinder,
     Parents,
     check_most,
+    tell,
     ttt_llm,
 )
 from ttt_core.integration import run_in_thread
-from ttt_core.integration.excerpts import MOSTLY
-from ttt_core.integration.registry import registry_for
 from ttt_core.progress import ProgressCallback, ignore_progress
-
-_log = logging.getLogger(__name__)
 
 
 class TTTDocumentPostprocessor(BaseNodePostprocessor):
     """Lets a TTTLLM answer about the whole documents that retrieved nodes were cut from.
 
     For query engines and chat engines alike: the nodes go on as they are, with their order and
-    scores, and the engine prompts as it always does. Nothing of a question is kept: questions about
-    different documents may run at once, and an engine without this postprocessor reads the pieces.
+    scores, and the engine prompts as it always does. What is told is good for the next prompt that
+    shows these pieces: questions about different documents may run at once, and an engine without
+    this postprocessor reads the pieces.
 
     Put it last in the list: pieces that another postprocessor rewrites later are not known again.
     Pieces whose document is not found, does not fit the window or is one too many stay in the
-    prompt beside the documents; where they are more than a fifth of it, all of it stays as it is,
-    and the log says so. Documents of one question are read together, and every combination of them
-    is another one to adapt to: where questions are about one document each, `max_documents=1` or a
-    smaller `similarity_top_k` saves that.
+    prompt, beside the documents.
+
+    One document is adapted to at the first question that leads to it. Several are read together,
+    and every combination of them is another one to adapt to: that happens when it comes again.
 
     Example:
         >>> postprocessor = TTTDocumentPostprocessor(llm=llm, docstore=index.docstore)
@@ -58,7 +55,7 @@ class TTTDocumentPostprocessor(BaseNodePostprocessor):
         docstore: The index's, to put documents together again that are not given.
         max_documents: How many documents one question is about, at most.
         adapt_first: Adapt here, and not when the LLM is called, whose `timeout` is then for the
-            answer alone.
+            answer alone; to combinations when they come first, too.
 
     Raises:
         ConfigError: Another LLM, or neither documents nor a docstore.
@@ -120,15 +117,4 @@ class TTTDocumentPostprocessor(BaseNodePostprocessor):
         return nodes
 
     def _tell(self, parents: Parents, on_progress: ProgressCallback = ignore_progress) -> None:
-        """Tell the LLM what the pieces are made of, if it is going to read that."""
-        told, others = (sum(map(len, texts)) for texts in (parents.excerpts, parents.others))
-        if not told or told < MOSTLY * (told + others):
-            _log.info("pieces stay in the prompt: their documents were not found, or are too many")
-            return
-        registry = registry_for(self.llm._engine())
-        if self.adapt_first:
-            name = self.llm.adapt(parents.in_order, on_progress=on_progress).id
-        else:
-            name = registry.register(parents.in_order)
-        # SimpleSummarize joins them with nothing but line ends.
-        registry.note(name, [*parents.excerpts, "\n".join(parents.excerpts)])
+        tell(parents, self.llm, on_progress, adapt_first=self.adapt_first)

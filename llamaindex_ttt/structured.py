@@ -69,7 +69,8 @@ class StructuredPrediction(LLM):
                 out the values.
         """
         if not self._enforces:
-            chosen = super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+            with shown():
+                chosen = super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
             return cast("Model", chosen)
         with shown():
             reader = ObjectReader(output_cls, prompt, prompt_args)
@@ -86,7 +87,8 @@ class StructuredPrediction(LLM):
         """Answer beside the event loop; see `structured_predict`. Cancelling stops the work."""
         if not self._enforces:
             chosen = super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
-            return cast("Model", await chosen)
+            with shown():
+                return cast("Model", await chosen)
         with shown():
             reader = ObjectReader(output_cls, prompt, prompt_args)
             messages = self._without_parsers(prompt, prompt_args)
@@ -108,9 +110,10 @@ class StructuredPrediction(LLM):
             `output_cls`, and is the whole answer.
         """
         if not self._enforces:
-            yield from super().stream_structured_predict(
-                output_cls, prompt, llm_kwargs, **prompt_args
-            )
+            with shown():
+                yield from super().stream_structured_predict(
+                    output_cls, prompt, llm_kwargs, **prompt_args
+                )
             return
         with shown():
             reader = ObjectReader(output_cls, prompt, prompt_args)
@@ -292,7 +295,8 @@ class TTTStructuredLLM(ShowsErrors, StructuredLLM):
 
     def _get_messages(self, prompt: BasePromptTemplate, **prompt_args: Any) -> list[ChatMessage]:
         messages = self.llm._without_parsers(prompt, prompt_args)
-        return messages[len(self.llm._extend_messages([])) :]  # `_asked` puts them there.
+        # `_asked` puts the inner LLM's system prompt there, as LlamaIndex's programs do.
+        return self._extend_messages(messages[len(self.llm._extend_messages([])) :])
 
     def _asked(
         self, messages: Sequence[ChatMessage]

@@ -24,14 +24,12 @@ from pydantic import BaseModel
 from llamaindex_ttt.parents import (
     MOST_DOCUMENTS,
     ParentFinder,
-    Parents,
     check_most,
+    tell,
     ttt_llm,
-    with_llm,
 )
 from ttt_core.chat import SEAM
 from ttt_core.integration import run_in_thread
-from ttt_core.integration.prompt import ABOVE
 
 _NODES = "ttt_nodes"
 """Name under which `get_response` receives the nodes, which LlamaIndex keeps from it."""
@@ -118,9 +116,9 @@ class TTTSynthesizer(CompactAndRefine):
         if not self._structured_answer_filtering and prev_response is None:
             parents = self._finder.find(nodes, ttt_llm(self._llm), self._max_documents)
             if parents.documents:
-                llm, prompt = self._about(parents), self._prompt(query_str)
+                tell(parents, ttt_llm(self._llm))
                 dispatcher.event(_start(query_str, text_chunks))
-                answer = self._answer(llm, prompt, _context(parents), response_kwargs)
+                answer = self._answer(query_str, text_chunks, response_kwargs)
                 dispatcher.event(GetResponseEndEvent())
                 return answer
         return super().get_response(query_str, text_chunks, prev_response, **response_kwargs)
@@ -138,48 +136,39 @@ class TTTSynthesizer(CompactAndRefine):
             parents = await self._finder.afind(nodes, ttt_llm(self._llm), self._max_documents)
             if parents.documents:
                 # In a thread: the documents are hashed there.
-                llm = await run_in_thread(lambda _: self._about(parents))
+                await run_in_thread(lambda _: tell(parents, ttt_llm(self._llm)))
                 dispatcher.event(_start(query_str, text_chunks))
-                prompt = self._prompt(query_str)
-                answer = await self._aanswer(llm, prompt, _context(parents), response_kwargs)
+                answer = await self._aanswer(query_str, text_chunks, response_kwargs)
                 dispatcher.event(GetResponseEndEvent())
                 return answer
         return await super().aget_response(query_str, text_chunks, prev_response, **response_kwargs)
-
-    def _about(self, parents: Parents) -> LLM:
-        return with_llm(self._llm, ttt_llm(self._llm).for_documents(parents.in_order))
 
     def _prompt(self, query_str: str) -> BasePromptTemplate:
         return self._text_qa_template.partial_format(query_str=query_str)
 
     def _answer(
-        self, llm: LLM, prompt: BasePromptTemplate, context: str, options: dict[str, Any]
+        self, query_str: str, text_chunks: Sequence[str], options: dict[str, Any]
     ) -> RESPONSE_TEXT_TYPE:
+        prompt = self._prompt(query_str)
+        arguments = {"context_str": SEAM.join(text_chunks), **options}
         if self._output_cls is not None:
-            answer = llm.structured_predict(
-                self._output_cls, prompt, context_str=context, **options
-            )
+            answer = self._llm.structured_predict(self._output_cls, prompt, **arguments)
             return cast("BaseModel", answer)
         if self._streaming:
-            return llm.stream(prompt, context_str=context, **options)
-        return llm.predict(prompt, context_str=context, **options)
+            return self._llm.stream(prompt, **arguments)
+        return self._llm.predict(prompt, **arguments)
 
     async def _aanswer(
-        self, llm: LLM, prompt: BasePromptTemplate, context: str, options: dict[str, Any]
+        self, query_str: str, text_chunks: Sequence[str], options: dict[str, Any]
     ) -> RESPONSE_TEXT_TYPE:
+        prompt = self._prompt(query_str)
+        arguments = {"context_str": SEAM.join(text_chunks), **options}
         if self._output_cls is not None:
-            answer = await llm.astructured_predict(
-                self._output_cls, prompt, context_str=context, **options
-            )
+            answer = await self._llm.astructured_predict(self._output_cls, prompt, **arguments)
             return cast("BaseModel", answer)
         if self._streaming:
-            return await llm.astream(prompt, context_str=context, **options)
-        return await llm.apredict(prompt, context_str=context, **options)
-
-
-def _context(parents: Parents) -> str:
-    """What stands in the prompt for the documents, and the pieces of other ones."""
-    return SEAM.join([ABOVE, *parents.others])
+            return await self._llm.astream(prompt, **arguments)
+        return await self._llm.apredict(prompt, **arguments)
 
 
 def _start(query_str: str, text_chunks: Sequence[str]) -> GetResponseStartEvent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -222,3 +223,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 def _shown(difference: float) -> str:
     return "exact" if difference == 0 else f"{difference:.0e}"
+
+
+@pytest.fixture
+def no_event_loop() -> None:
+    """Of its own accord LlamaIndex makes an event loop where there may be one, and leaves it open.
+
+    Where there is none it runs one and closes it, in its blocking methods.
+    """
+    asyncio.set_event_loop(None)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,21 +21,12 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(tmp_path / "work")
 
 
-@pytest.fixture(autouse=True)
-def _with_an_event_loop() -> Iterator[None]:
-    """LlamaIndex's blocking methods would make one, and leave it open."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield
-    loop.close()
-    asyncio.set_event_loop(None)
-
-
 def test_the_readme_has_its_three_snippets() -> None:
     imports = ("from ttt_core", "from langchain_ttt", "from llamaindex_ttt")
     assert [any(name in block for block in BLOCKS) for name in imports] == [True] * 3
 
 
+@pytest.mark.usefixtures("no_event_loop")
 # LlamaIndex's workflows look at every attribute of an agent, outdated ones too.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split()[1])

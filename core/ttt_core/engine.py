@@ -6,11 +6,14 @@ documents ─▶ prefix tokens ─▶ FrozenPrefix ─▶ QueryAdapter ─▶ st
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -21,7 +24,13 @@ from ttt_core.asking import encode_prompts, make_rows
 from ttt_core.chat import NO_PREFIX, Message
 from ttt_core.clock import Clock
 from ttt_core.config import AdaptationConfig, GenerationConfig, RuntimeConfig
-from ttt_core.document import Document, DocumentLike, Documents, as_document
+from ttt_core.document import (
+    Document,
+    DocumentLike,
+    Documents,
+    as_document,
+    without_surrogates,
+)
 from ttt_core.errors import ConfigError, ReleasedError
 from ttt_core.generate import Answer, AnswerStream, Row
 from ttt_core.host import ModelHost, Resident
@@ -46,12 +55,7 @@ if TYPE_CHECKING:
     from ttt_core.adapter import QueryAdapter
 
 
-class _Origin(NamedTuple):
-    """Where a document's adapter and its keys and values came from, and what that took."""
-
-    source: Source
-    prefix_source: PrefixSource | None
-    seconds: dict[str, float]
+_LOG = logging.getLogger(__name__)
 
 
 class TTTEngine:
@@ -316,7 +320,8 @@ class TTTEngine:
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens of `text` under the model's own tokenizer."""
-        encoded = self._resident().model.tokenizer(text, add_special_tokens=False, verbose=False)
+        encode = self._resident().model.tokenizer
+        encoded = encode(without_surrogates(text), add_special_tokens=False, verbose=False)
         return len(encoded["input_ids"])
 
     def count_prompt_tokens(
@@ -343,6 +348,20 @@ class TTTEngine:
     def window(self) -> int:
         """The model's window in tokens; loads the model."""
         return self._resident().model.runtime.architecture.window
+
+    @property
+    def name(self) -> str | None:
+        """What `from_pretrained` was given: a Hub id or a folder; None for a model object."""
+        return str(self._recipe["model"]) if self._recipe is not None else None
+
+    @property
+    def variant(self) -> str:
+        """Tells engines of one `name` apart that may answer differently; empty for the defaults.
+
+        12 hexadecimal digits of revision, dtype, recipe, runtime and template variables, the same
+        in every process. The device is none of them.
+        """
+        return _variant(self._recipe) if self._recipe is not None else ""
 
     @property
     def closed(self) -> bool:
@@ -455,21 +474,7 @@ class TTTEngine:
     ) -> AdaptedDocument:
         """Read, and fetch or train; `eager`: read even if nothing needs to be trained."""
         key = self._learner().identity(encoded.prompt, config).key(self.namespace)
-        learned, origin = self._learn(key, encoded, config, on_progress, eager=eager)
-        return AdaptedDocument(
-            key=key,
-            document_hash=encoded.hash,
-            namespace=self.namespace,
-            prompt=encoded.prompt,
-            prefix=partial(self._prefix, encoded),
-            adapter=partial(self._adapter, key, encoded, config),
-            report=learned.report,
-            source=origin.source,
-            prefix_source=origin.prefix_source,
-            seconds=origin.seconds,
-            dropped_tokens=encoded.dropped_tokens,
-            on_release=partial(self._forget, key, encoded),
-        )
+        return self._learn(key, encoded, config, on_progress, eager=eager)[1]
 
     def _learn(
         self,
@@ -479,7 +484,7 @@ class TTTEngine:
         on_progress: ProgressCallback,
         *,
         eager: bool,
-    ) -> tuple[Learned, _Origin]:
+    ) -> tuple[Learned, AdaptedDocument]:
         reader, learner = self._resident().reader, self._learner()
         on_progress = partial(self._pass_on, on_progress)
         clock = Clock()
@@ -494,10 +499,10 @@ class TTTEngine:
         def train(*, patient: bool) -> tuple[Learned, Source]:
             with learner.alone(key, on_progress, patient=patient):
                 # Again, since another process may just have learned it.
-                return learner.find(key, config) or (
-                    learner.learn(key, encoded.prompt, read(), config, on_progress),
-                    "trained",
-                )
+                if found := learner.find(key, config):
+                    return found
+                _LOG.info("adapting to a document of %d tokens", len(encoded.prompt.input_ids))
+                return learner.learn(key, encoded.prompt, read(), config, on_progress), "trained"
 
         timeout = self._host.config.adaptation_timeout
         flight = self._host.single_flight(key, waiting(on_progress, timeout), timeout=timeout)
@@ -507,7 +512,24 @@ class TTTEngine:
                 read()
         prefix_source = read_from[0] if read_from else None
         nothing_done = (source, prefix_source) == ("memory", "device")
-        return learned, _Origin(source, prefix_source, {} if nothing_done else clock.seconds)
+        adapted = AdaptedDocument(
+            key=key,
+            document_hash=encoded.hash,
+            namespace=self.namespace,
+            prompt=encoded.prompt,
+            prefix=partial(self._prefix, encoded),
+            adapter=partial(self._adapter, key, encoded, config),
+            report=learned.report,
+            source=source,
+            prefix_source=prefix_source,
+            seconds={} if nothing_done else clock.seconds,
+            dropped_tokens=encoded.dropped_tokens,
+            on_release=partial(self._forget, key, encoded),
+        )
+        if source == "trained":
+            decision, seconds = learned.report.decision, sum(clock.seconds.values())
+            _LOG.info("document %s: %s in %.1f s", adapted.id, decision, seconds)
+        return learned, adapted
 
     def _adapter(self, key: str, encoded: Encoded, config: AdaptationConfig) -> QueryAdapter | None:
         """Fetch a document's adapter; should memory and store have lost it, learn it again."""
@@ -557,6 +579,20 @@ class TTTEngine:
         if (resident := self._host.loaded) is not None:
             resident.learned.pop(key)
             resident.reader.release(encoded)
+
+
+def _variant(recipe: Mapping[str, Any]) -> str:
+    """Digest what of a recipe is not the default."""
+    said: dict[str, Any] = {
+        name: recipe[name].model_dump(mode="json", exclude_defaults=True)
+        for name in ("adaptation", "runtime")
+        if recipe[name] is not None
+    }
+    said.update(revision=recipe["revision"], template_kwargs=recipe["template_kwargs"])
+    said["dtype"] = None if recipe["dtype"] == "auto" else recipe["dtype"]
+    changed = {name: value for name, value in said.items() if value}
+    data = json.dumps(changed, sort_keys=True, default=repr).encode()
+    return hashlib.sha256(data).hexdigest()[:12] if changed else ""
 
 
 def _settings(config: GenerationConfig | None, options: dict[str, Any]) -> GenerationConfig:

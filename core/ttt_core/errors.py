@@ -43,7 +43,8 @@ class DocumentTooLongError(DocumentError):
         super().__init__(
             f"the document has {tokens:,} tokens, but at most {limit:,} fit: the model's window of "
             f"{window:,} also holds the question and the answer. Use a shorter document or a model "
-            f"with a longer window, or set on_overflow to 'keep_start' or 'keep_end'."
+            f"with a longer window, or set on_overflow of RuntimeConfig to 'keep_start' or "
+            f"'keep_end'."
         )
         self.tokens = tokens
         self.limit = limit
@@ -61,7 +62,8 @@ class PromptTooLongError(TTTError, ValueError):
         super().__init__(
             f"document ({prefix:,}) + question ({suffix:,}) + answer ({max_new_tokens:,}) are "
             f"{prefix + suffix + max_new_tokens:,} tokens, but the model's window is {window:,}. "
-            f"Ask a shorter question, drop earlier turns, or lower max_new_tokens."
+            f"Ask a shorter question, drop earlier turns, or allow a shorter answer "
+            f"(max_new_tokens; max_tokens in the integrations)."
         )
         self.prefix = prefix
         self.suffix = suffix

@@ -6,8 +6,10 @@ Importing this file is cheap: torch and transformers load when a model does.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,8 @@ from ttt_core.sandbox import bundled_model_path
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_LOG = logging.getLogger(__name__)
 
 
 def default_model() -> str:
@@ -74,6 +78,8 @@ def load(
 
     options: dict[str, Any] = {"revision": revision} if revision else {}
     target, number_format = _device(device), _dtype(dtype)
+    _LOG.info("loading %s", model)
+    started = time.perf_counter()
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, **options)
         with _progress_bars_on_terminals():
@@ -88,6 +94,7 @@ def load(
         torch.nn.Module.to(loaded, target)
     except (AssertionError, NotImplementedError) as error:  # torch was built without it.
         raise ConfigError(f"device {device!r} cannot be used here: {_first_line(error)}") from None
+    _LOG.info("loaded %s in %.1f s", model, time.perf_counter() - started)
     return loaded.eval(), tokenizer
 
 

@@ -188,7 +188,8 @@ class _Adaptation:
         if config.gate and not self._held_out.can_decide:
             return self._keep_base(
                 f"only {len(self._held_out.deciding)} held-out clozes, fewer than the {FEWEST} "
-                f"needed to judge; the rule is to keep the base then (gate=False overrides)"
+                f"needed to judge; the rule is to keep the base then "
+                f"(AdaptationConfig(gate=False) overrides)"
             )
         if config.gate and (reason := self._nothing_to_mend()):
             return self._keep_base(reason)

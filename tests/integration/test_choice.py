@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ttt_core.errors import ConfigError
 from ttt_core.integration.choice import tool_choice_of
 
 
@@ -31,3 +32,33 @@ from ttt_core.integration.choice import tool_choice_of
 def test_all_shapes_are_one(given: Any, expected: Any) -> None:
     assert tool_choice_of(given) == expected
     assert tool_choice_of(tool_choice_of(given)) == expected
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"function": "look"},
+        {"type": "function", "function": {}},
+        {"type": "function", "function": {"name": ""}},
+        {"type": "function"},
+        {"type": "tool"},
+        {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}},
+        {"type": "any", "name": "look"},
+        {"type": "custom", "name": "look"},
+        {"type": ["any"]},
+        {"name": 3},
+        {"mode": "auto"},
+    ],
+)
+def test_other_objects_are_errors_that_say_what_it_can_be(given: Any) -> None:
+    with pytest.raises(ConfigError, match=r"tool_choice is 'auto', .*\"type\": \"tool\"") as caught:
+        tool_choice_of(given)
+    assert "look" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given", [{"function": {"name": "look"}}, {"name": "look"}, {"type": "required"}]
+)
+def test_objects_may_leave_out_what_is_clear(given: Any) -> None:
+    assert tool_choice_of(given) in ("look", "required")

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from ttt_core import Document, DocumentError, Namespace
 from ttt_core.document import as_document
 from ttt_core.integration import registry as module
-from ttt_core.integration.excerpts import MOSTLY, paragraphs, squeeze
+from ttt_core.integration.excerpts import LINE, MOSTLY, Pieces, squeeze
+from ttt_core.integration.notes import Notes
 from ttt_core.integration.registry import (
     LONGEST_GAP,
     Covering,
@@ -340,16 +341,84 @@ def test_of_several_groups_the_smallest(registry: DocumentRegistry) -> None:
 
 
 def test_noted_pieces_stand_for_their_document(registry: DocumentRegistry) -> None:
-    """As a framework shows them, with titles that are no part of the document."""
+    """As a framework shows them, with titles that are no part of the document, in one prompt."""
     identifier = registry.register([LONGER])
     shown = [f"Title: birds {number}\n{pieces(LONGER, number)}" for number in (2, 5)]
-    registry.note(identifier, shown)
-    found = registry.covering("\n\n".join(reversed(shown)))
-    assert found == Covering((LONGER,), stands_for=True)
-    assert registry.covering(shown[0].replace(" ", "\n")) == Covering((LONGER,), stands_for=True)
-    unnoted = registry.covering(pieces(LONGER, 3, 4))
-    assert unnoted is not None
-    assert not unnoted.stands_for
+    for seam in ("\n\n", "\n"):
+        registry.note(identifier, shown)
+        found = registry.covering(seam.join(reversed(shown)))
+        assert found == Covering((LONGER,), stands_for=True)
+        assert registry.noted(shown[0]) is None
+    again = registry.covering(pieces(LONGER, 3, 4))
+    assert again is not None
+    assert not again.stands_for
+
+
+def test_each_prompt_has_a_note_of_its_own(registry: DocumentRegistry) -> None:
+    identifier = registry.register([LONGER], named=False)
+    shown = pieces(LONGER, 2)
+    for _ in range(3):
+        registry.note(identifier, [shown])
+    found = [registry.covering(shown) for _ in range(5)]
+    assert [one is not None for one in found] == [True, True, True, False, False]
+    assert len(registry._memory.notes) == 0
+
+
+def test_what_a_retriever_brought_is_not_found_by_its_text(registry: DocumentRegistry) -> None:
+    identifier = registry.register([LONGER], named=False)
+    assert registry.get(identifier) == (LONGER,)
+    assert registry.covering(LONGER.text) is None
+    assert registry.find(LONGER.text) is None
+    registry.register([LONGER])
+    assert registry.covering(LONGER.text) is not None
+    registry.register([LONGER], named=False)
+    assert registry.covering(LONGER.text) is not None
+
+
+def test_what_stands_beside_noted_pieces_stays(registry: DocumentRegistry) -> None:
+    identifier = registry.register([LONGER], named=False)
+    mine, others = pieces(LONGER, 2), pieces(Document.of(prose(9)), *range(8))
+    registry.note(identifier, [mine], [others])
+    found = registry.covering(f"{mine}\n\n{others}")
+    assert found is not None
+    assert found.stands_for
+    assert squeeze(found.rest) == squeeze(others)
+
+
+def test_documents_that_were_brought_together_are_worth_it_when_they_come_again(
+    registry: DocumentRegistry,
+) -> None:
+    def worth(*documents: Document, named: bool = False) -> bool:
+        identifier = registry.register(documents, named=named)
+        registry.note(identifier, [pieces(LONGER, 2)])
+        found = registry.noted(pieces(LONGER, 2))
+        assert found is not None
+        return found.adapt
+
+    assert worth(LONGER)
+    assert [worth(LONGER, LONG) for _ in range(3)] == [False, True, True]
+    registry.expect(registry.register([LONG, LONGER], named=False))
+    assert worth(LONG, LONGER)
+    other = Document.of(prose(9))
+    assert worth(LONGER, other, named=True)
+
+
+def test_of_equal_groups_the_last_one(registry: DocumentRegistry) -> None:
+    """What is noted or named last may be a newer version of the same."""
+    old, new = LONGER, Document.of(f"{LONGER.text}\n\nAnd then they flew away, all of them.")
+    shown = pieces(LONGER, 2)
+    for first, last in ((old, new), (new, old)):
+        registry.register([first])
+        registry.register([last])
+        found = registry.covering(shown)
+        assert found is not None
+        assert found.documents == (last,)
+        registry.note(registry.register([first]), [shown])
+        registry.note(registry.register([last]), [shown])
+        noted = registry.noted(shown)
+        assert noted is not None
+        assert noted.documents == (last,)
+        registry.noted(shown)
 
 
 def test_what_was_not_noted_is_not_lost(registry: DocumentRegistry) -> None:
@@ -388,18 +457,17 @@ def test_notes_of_forgotten_documents_lead_nowhere() -> None:
     assert registry.covering(pieces(LONG, 0)) is None
 
 
-def test_notes_are_bounded_and_no_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_NOTES", 3)
+def test_notes_are_bounded_and_no_texts() -> None:
+    notes = Notes(3)
+    for number in range(5):
+        notes.add("mine", "one", [f"digest {number}"], stands=True)
+    assert len(notes) == 3
+    assert notes.find("mine", ["digest 0"], [1]) is None
+    assert notes.find("mine", ["digest 4"], [1]) is not None
     registry = DocumentRegistry(Namespace())
-    identifier = registry.register([LONGER])
-    shown = [f"A title of this piece, {number}.\n{pieces(LONGER, number)}" for number in range(5)]
-    for one in shown:
-        registry.note(identifier, [one])
-    assert len(registry._memory._notes) == 3
-    assert all(len(note) == 32 for _, _, note in registry._memory._notes)
-    found = registry.covering(shown[4])
-    assert found is not None
-    assert found.stands_for
+    registry.note(registry.register([LONGER]), [pieces(LONGER, 0)])
+    kept = list(registry._memory.notes._lines)
+    assert all(len(digest) == 32 for _, digest in kept)
 
 
 @given(text=TEXTS, other=TEXTS)
@@ -408,9 +476,9 @@ def test_notes_are_for_their_texts_only(text: str, other: str) -> None:
     identifier = registry.register([LONG])
     registry.note(identifier, [text])
     found = registry.covering(other)
-    noted, shown = ([squeeze(part) for part in paragraphs(one)] for one in (text, other))
-    known = sum(len(part) for part in shown if part in noted)
-    assert (found is not None) == (known >= MOSTLY * sum(map(len, shown)))
+    noted, shown = (Pieces(one, LINE).squeezed for one in (text, other))
+    known = sum(len(line) for line in shown if line in noted)
+    assert (found is not None) == (known >= MOSTLY * sum(map(len, shown)) > 0)
 
 
 @pytest.mark.parametrize("other", [("other", None), ("default", SECRET)])
@@ -423,7 +491,7 @@ def test_namespaces_share_no_pieces(other: tuple[str, bytes | None]) -> None:
     assert others.covering("A title that stands above the first of the pieces.") is None
     assert others.like(Document.of(LONG.text.replace(" ", "  "))).text != LONG.text
     others.register([LONG], identifier)
-    assert others.covering("A title that stands above the first of the pieces.") is None
+    assert others.noted("A title that stands above the first of the pieces.") is None
 
 
 @given(space=st.sampled_from(["  ", "\n", "\t", "\n\n"]))

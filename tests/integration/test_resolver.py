@@ -655,7 +655,8 @@ def test_passages_of_the_documents_that_are_read_are_left_out(marked: Caller, wh
     for passage in (pieces(LONG, 1, 2), FAR.text, "Other words."):
         found = marked(asked(passage), **{which: (LONG,)})
         assert (found.documents, contents(found)) == ((LONG,), [asked_text(passage)])
-        assert found.reasons == ()
+        is_piece = passage in LONG.text or passage == pieces(LONG, 1, 2)
+        assert found.reasons == ((module.OWN_PIECES,) if is_piece else ())
 
 
 def test_a_call_without_documents_leaves_passages_alone(marked: Caller) -> None:
@@ -894,3 +895,30 @@ def test_nothing_of_passages_is_shown() -> None:
     caller = Caller()
     found = caller(asked(BOOK))
     assert "falcon" not in repr((Passage(BOOK, BOOK), found))
+
+
+@pytest.mark.parametrize("which", ["call", "own"])
+def test_noted_pieces_of_the_documents_that_are_read_are_left_out(
+    marked: Caller, which: str
+) -> None:
+    identifier = marked.registry.register([LONG], named=False)
+    marked.registry.note(identifier, [pieces(LONG, 1, 2)], ["Other words."])
+    found = marked(asked(f"{pieces(LONG, 1, 2)}\n\nOther words."), **{which: (LONG,)})
+    assert contents(found) == [asked_text(f"{ABOVE}\n\nOther words.")]
+    found = marked(asked(pieces(LONG, 1, 2)), **{which: (LONG,)})
+    assert contents(found) == [asked_text(pieces(LONG, 1, 2))]
+
+
+def test_documents_brought_together_once_are_read_and_not_adapted_to(marked: Caller) -> None:
+    identifier = marked.registry.register([LONG, FAR], named=False)
+    for adapt in (False, True, True):
+        marked.registry.note(identifier, [pieces(LONG, 1)])
+        found = marked(asked(pieces(LONG, 1)))
+        assert (found.documents, found.adapt) == ((LONG, FAR), adapt)
+        assert (module.FIRST_GROUP in found.reasons) is not adapt
+
+
+def test_a_short_passage_is_named_as_the_reason(marked: Caller) -> None:
+    found = marked(asked("Other words."))
+    assert found.documents == ()
+    assert found.reasons == (f"a passage of fewer than {MIN} tokens was left in the text",)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from llama_index.core import PromptTemplate
@@ -17,10 +18,12 @@ from pydantic import Field
 from llamaindex_ttt import TTTLLM
 from llamaindex_ttt.events import (
     AdaptationEndEvent,
+    AdaptationEvents,
     AdaptationProgressEvent,
     AdaptationStartEvent,
 )
-from ttt_core import AdaptationConfig, DocumentTooLongError, TTTEngine
+from ttt_core import AdaptationConfig, AdaptedDocument, DocumentTooLongError, TTTEngine
+from ttt_core.integration.progress_line import ProgressLine
 from ttt_core.progress import Progress
 
 OWLS = "\n".join(f"the owl number {number} lives in tree {number * 7 % 10}" for number in range(5))
@@ -149,3 +152,55 @@ def test_the_callers_own_callback_is_told_too(llm: TTTLLM, seen: _Seen) -> None:
     llm.adapt(OWLS, on_progress=reports.append)
     stages = [event.stage for event in seen.events if isinstance(event, AdaptationProgressEvent)]
     assert [report.stage for report in reports if report.stage != "load"] == stages
+
+
+# The line on a terminal
+
+
+class _Adapted:
+    """What an adaptation brings, as far as events tell of it."""
+
+    id, n_tokens, report, source = "0" * 16, 7, None, "read"
+    seconds: dict[str, float] = {}  # noqa: RUF012
+
+
+def _shown(stream: io.StringIO) -> list[str]:
+    """What stood on the line, one after another."""
+    return [line.rstrip() for line in stream.getvalue().split("\r")][1:]
+
+
+def test_the_line_shows_every_report_and_is_gone_at_the_end(seen: _Seen) -> None:
+    stream, reports = io.StringIO(), list[Progress]()
+    with AdaptationEvents("m", reports.append, line=ProgressLine(stream)) as events:
+        events.progress(Progress("load", 0, 1))
+        events.progress(Progress("train", 1, 2))
+        assert _shown(stream) == ["loading the model", "training 1/2"]
+        events.end(cast("AdaptedDocument", _Adapted()))
+        assert _shown(stream)[2:] == ["", ""]
+        events.end(cast("AdaptedDocument", _Adapted()))
+    assert len(_shown(stream)) == 4
+    assert [report.stage for report in reports] == ["load", "train"]
+    assert seen.names[-1] == "AdaptationEndEvent"
+
+
+def test_loading_alone_is_shown_and_cleared_before_the_answer(seen: _Seen) -> None:
+    stream = io.StringIO()
+    with AdaptationEvents("m", line=ProgressLine(stream)) as events:
+        events.progress(Progress("load", 0, 1))
+        events.end(None)
+        assert _shown(stream) == ["loading the model", "", ""]
+    assert seen.names == []
+
+
+def test_errors_clear_the_line(seen: _Seen) -> None:
+    stream = io.StringIO()
+
+    def cancel(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        AdaptationEvents("m", cancel, line=ProgressLine(stream)) as events,
+    ):
+        events.progress(Progress("train", 1, 2))
+    assert _shown(stream) == ["training 1/2", "", ""]

@@ -280,10 +280,13 @@ def test_completion_to_prompt_applies_unless_formatted(engine: TTTEngine) -> Non
         llm.complete()  # type: ignore[call-arg]
 
 
-def test_predict_reads_the_system_prompt_with_the_document(engine: TTTEngine, owls: TTTLLM) -> None:
+def test_predict_tells_the_system_prompt_behind_the_document(
+    engine: TTTEngine, owls: TTTLLM
+) -> None:
     brief = owls.model_copy(update={"system_prompt": "Be brief."})
     adapted = brief.adapt()
-    wanted = expected(engine, OWLS, system="Be brief.")
+    asked = f"Be brief.\n\n{QUESTION}"
+    wanted = engine.generate(adapted, asked, max_new_tokens=TOKENS).text
     prompt = PromptTemplate("{what}?")
 
     async def predict() -> tuple[str, list[str]]:
@@ -293,7 +296,15 @@ def test_predict_reads_the_system_prompt_with_the_document(engine: TTTEngine, ow
     answer, tokens = asyncio.run(predict())
     assert brief.predict(prompt, what="Where") == answer == "".join(tokens) == wanted
     assert "".join(brief.stream(prompt, what="Where")) == wanted
-    assert engine.adapt(OWLS, system="Be brief.").key == adapted.key
+    assert engine.adapt(OWLS).key == adapted.key
+
+
+def test_without_a_document_the_system_prompt_is_the_systems(
+    engine: TTTEngine, llm: TTTLLM
+) -> None:
+    brief = llm.model_copy(update={"system_prompt": "Be brief."})
+    wanted = expected(engine, system="Be brief.")
+    assert brief.predict(PromptTemplate(QUESTION)) == wanted
 
 
 def test_settings_accept_it(llm: TTTLLM) -> None:
@@ -528,3 +539,48 @@ def _settle(passes: list[None]) -> None:
     while len(passes) != before:
         before = len(passes)
         time.sleep(0.3)
+
+
+# Calls as callbacks see them
+
+
+def test_documents_of_a_call_are_not_shown(llm: TTTLLM) -> None:
+    seen, dispatcher = _Events(), get_dispatcher()
+    debug = LlamaDebugHandler(print_trace_on_end=False)
+    told = llm.model_copy(update={"callback_manager": CallbackManager([debug])})
+    handle = llm.adapt(OWLS)
+    dispatcher.add_event_handler(seen)
+    try:
+        told.chat(CHAT, documents=[OWLS], temperature=0.5)
+        list(told.stream_complete(QUESTION, adapter=handle))
+        asyncio.run(told.achat(CHAT, documents=OWLS))
+    finally:
+        dispatcher.event_handlers.remove(seen)
+    shown = [str(event.payload) for event in debug.get_events()]
+    assert "owl" not in str([seen.payloads, shown])
+    assert "0.5" in str(seen.payloads)
+    assert handle.id in str(seen.payloads)
+
+
+@pytest.mark.parametrize("method", ["stream_chat", "stream_complete", "stream"])
+def test_a_handler_that_keeps_errors_does_not_keep_a_closed_stream_going(
+    engine: TTTEngine, owls: TTTLLM, method: str
+) -> None:
+    owls.adapt()
+    debug = LlamaDebugHandler(print_trace_on_end=False)
+    told = owls.model_copy(update={"callback_manager": CallbackManager([debug])})
+    given: Any = {"stream_chat": CHAT, "stream_complete": QUESTION}.get(
+        method, PromptTemplate(QUESTION)
+    )
+    stream = getattr(told, method)(given)
+    next(stream)
+    stream.close()
+    passes = _count_passes(engine)
+    told.complete(QUESTION, max_tokens=1)
+    assert len(passes) == 1  # Not decoded together with what was closed.
+
+
+def test_one_answer_a_call(llm: TTTLLM) -> None:
+    with pytest.raises(ConfigError, match="one answer a call"):
+        llm.chat(CHAT, n=2)
+    assert llm.chat(CHAT, n=1).message.content

@@ -189,13 +189,25 @@ def test_the_prompt_is_the_templates_behind_the_document(
     assert seen.raws[0]["usage"]["prompt_tokens"] == wanted.usage.prompt_tokens
 
 
-def test_the_instances_own_system_prompt_stays_before_the_document(
+def test_the_instances_own_system_prompt_is_told_behind_the_document(
     engine: TTTEngine, seen: _Seen
 ) -> None:
     llm = TTTLLM(engine=engine, max_tokens=4, system_prompt="You know owls.")
-    assert llm.adapt(OWLS).prompt.system == "You know owls."
-    index().as_query_engine(llm=llm).query(QUESTION)
+    adapted = llm.adapt(OWLS)
+    asked = f"You know owls.\n\n{ABOVE}\n{QUESTION}"
+    wanted = engine.generate(adapted, asked, max_new_tokens=4)
+    template = PromptTemplate("{context_str}\n{query_str}")
+    assert llm.predict(template, context_str=OWLS, query_str=QUESTION) == wanted.text
     assert seen.last["source"] == "memory"
+    llm.for_documents(OWLS).chat([ChatMessage(content=QUESTION)])
+    assert seen.last["source"] == "memory"
+
+
+def test_prompts_that_ask_nothing_are_about_the_passage_itself(llm: TTTLLM, seen: _Seen) -> None:
+    llm.adapt(OWLS)
+    for _ in range(2):
+        llm.predict(PromptTemplate("Sum this up: {context_str}"), context_str=OWLS)
+    assert seen.done == [(None, "no_document")] * 2
 
 
 def test_pieces_of_a_known_document_stay_in_the_prompt(
@@ -203,9 +215,9 @@ def test_pieces_of_a_known_document_stay_in_the_prompt(
 ) -> None:
     adapted = llm.adapt(OWLS)
     piece = "\n\n".join(OWLS.split("\n\n")[3:5])
-    template = PromptTemplate("Sum this up: {context_str}")
-    wanted = engine.generate(adapted, f"Sum this up: {piece}", max_new_tokens=4)
-    assert llm.predict(template, context_str=piece) == wanted.text
+    template = PromptTemplate("{context_str}\n{query_str}")
+    wanted = engine.generate(adapted, f"{piece}\n{QUESTION}", max_new_tokens=4)
+    assert llm.predict(template, context_str=piece, query_str=QUESTION) == wanted.text
     assert seen.last["document_id"] == adapted.id
     assert seen.last["reasons"][0] == resolver.KNOWN_PIECES
 
@@ -259,6 +271,37 @@ def test_asynchronous_and_streaming_engines(llm: TTTLLM, seen: _Seen, streaming:
     response: Any = queries.query(QUESTION)
     assert not streaming or list(response.response_gen)
     assert [raw["ttt"]["document_id"] for raw in seen.raws] == [adapted.id] * 2
+
+
+# What does not fit
+
+
+def test_a_passage_that_is_no_document_of_this_window_is_answered_in_context(
+    engine: TTTEngine, seen: _Seen
+) -> None:
+    """Some of the window is kept from documents, and none from prompts."""
+    llm = TTTLLM(engine=engine, max_tokens=4, min_document_tokens=200)
+    long = "\n\n".join([OWLS] * 20)
+    text = long[: int(len(long) * (WINDOW - 100) / engine.count_tokens(long))]
+    llm.predict(PromptTemplate("{context_str}\n{query_str}"), context_str=text, query_str="?")
+    assert seen.done == [(None, "no_document")]
+    assert resolver.DOES_NOT_FIT in seen.last["reasons"]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_pieces_that_do_not_fit_beside_their_document_are_left_out(
+    engine: TTTEngine, seen: _Seen, own: bool
+) -> None:
+    lines = [f"The owl number {number} lives in tree {number * 7 % 31}." for number in range(75)]
+    document = "\n\n".join(lines)
+    llm = TTTLLM(engine=engine, max_tokens=4)
+    llm = llm.for_documents(document) if own else llm
+    adapted = llm.adapt(document)
+    assert WINDOW / 2 < adapted.n_tokens < WINDOW * 0.8
+    some = "\n\n".join(lines[: len(lines) * 3 // 4])
+    llm.predict(PromptTemplate("{context_str}\n{query_str}"), context_str=some, query_str="?")
+    assert seen.last["document_id"] == adapted.id
+    assert resolver.PIECES_LEFT_OUT in seen.last["reasons"]
 
 
 # Documents of the instance

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ttt_core.document import Document
-from ttt_core.errors import ConfigError
+from ttt_core.errors import ConfigError, DocumentError
 
 
 def to_documents(
@@ -21,8 +22,8 @@ def to_documents(
         expected: What the error message asks for.
 
     Raises:
-        DocumentError: A document is empty.
-        ConfigError: Something else than a document.
+        DocumentError: A document is empty; of several, the message says which, counted from 1.
+        ConfigError: Something else than a document; likewise.
     """
     single = _to_document(documents, text_of)
     return (single,) if single else tuple(_each(documents, text_of, expected))
@@ -35,11 +36,24 @@ def _each(
         hint = "; read the file and pass its text" if isinstance(documents, os.PathLike) else ""
         kind = type(documents).__name__
         raise ConfigError(f"expected documents as {expected}, found {kind}{hint}")
-    for part in documents:
-        document = _to_document(part, text_of)
-        if document is None:
-            raise ConfigError(f"expected documents as {expected}, found {type(part).__name__}")
+    parts = list(documents)
+    for number, part in enumerate(parts, 1):
+        with _which(number, len(parts)):
+            document = _to_document(part, text_of)
+            if document is None:
+                raise ConfigError(f"expected documents as {expected}, found {type(part).__name__}")
         yield document
+
+
+@contextmanager
+def _which(number: int, total: int) -> Iterator[None]:
+    """Say in errors which of several documents it was."""
+    try:
+        yield
+    except (ConfigError, DocumentError) as error:
+        if total == 1:
+            raise
+        raise type(error)(f"document {number:,}: {error}") from None
 
 
 def _to_document(document: Any, text_of: Callable[[Any], str | None]) -> Document | None:

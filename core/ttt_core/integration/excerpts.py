@@ -21,7 +21,9 @@ splitters lose."""
 TELLING = 40
 """Characters in a row, white space aside, that no two texts have in common by chance."""
 
-_LINE = "\n"
+LINE = "\n"
+"""A seam of `Pieces`."""
+
 _PROBES = 8
 _MOST_TRIES = 64
 _STRETCH = 8 * TELLING
@@ -37,11 +39,13 @@ class Excerpt:
             only words that stand in any text.
         coverage: Share of the documents' characters that stand in the text.
         rest: The paragraphs that do not stand in the documents.
+        labelled: Whether some of these stand between others that do, as numbers of sources do.
     """
 
     inside: float
     coverage: float
     rest: str = field(repr=False)
+    labelled: bool = False
 
     @property
     def is_pieces(self) -> bool:
@@ -50,8 +54,8 @@ class Excerpt:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it holds all of them, so that they can stand for it."""
-        return self.is_pieces and self.coverage >= MOSTLY
+        """Whether it holds all of them, and nothing between them: they can stand for it."""
+        return self.is_pieces and self.coverage >= MOSTLY and not self.labelled
 
 
 class Place(NamedTuple):
@@ -88,10 +92,10 @@ class Pieces:
             return Excerpt(0.0, 0.0, self._text)
         held = [squeeze(document.text) for document in documents]
         excerpt = self._found(held)
-        if excerpt.is_pieces or self._seam == _LINE:
+        if excerpt.is_pieces or self._seam == LINE:
             return excerpt
         # Some frameworks put pieces, or a heading and a piece, together with a line's end alone.
-        return Pieces(self._text, _LINE)._found(held)
+        return Pieces(self._text, LINE)._found(held)
 
     def _found(self, held: Sequence[str]) -> Excerpt:
         places = _places(self.squeezed, held)
@@ -100,7 +104,8 @@ class Pieces:
         if coverage < MOSTLY and _longest(found) < TELLING:
             return Excerpt(0.0, 0.0, self._text)
         inside = [place is not None for place in places]
-        return Excerpt(self.share(inside), coverage, self.without(inside))
+        labelled = False in _stripped(inside)
+        return Excerpt(self.share(inside), coverage, self.without(inside), labelled)
 
     def share(self, chosen: Sequence[bool]) -> float:
         """The share of the text's characters that some of its paragraphs have."""
@@ -138,6 +143,12 @@ def paragraphs(text: str) -> list[str]:
     """Split a text at its blank lines."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
     return [part for part in _BLANK.split(lines) if part.strip()]
+
+
+def _stripped(inside: Sequence[bool]) -> Sequence[bool]:
+    """Leave out what is before the first paragraph that is inside, and behind the last one."""
+    places = [number for number, is_inside in enumerate(inside) if is_inside]
+    return inside[places[0] : places[-1]] if places else ()
 
 
 def _lines(text: str) -> list[str]:

@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from typing_extensions import Self
 
 from ttt_core.chat import Message, PromptPrefix
-from ttt_core.config import GenerationConfig, unknown_option
+from ttt_core.config import AdaptationConfig, GenerationConfig, RuntimeConfig, unknown_option
 from ttt_core.document import Document, as_document
 from ttt_core.errors import ConfigError, DocumentError
 from ttt_core.integration.documents import identify
 from ttt_core.integration.prompt import text_of
-from ttt_core.integration.registry import registry_for
+from ttt_core.integration.registry import DocumentRegistry, registry_for
 from ttt_core.integration.reply import Reply, run_in_thread
 from ttt_core.integration.resolver import Mode, resolve
 from ttt_core.integration.tenant import check_seal, make_namespace, make_seal
@@ -66,13 +66,17 @@ class EngineOptions(BaseModel, Generic[D]):
     """
 
     model: str = ""
-    """A local folder or a Hub id; None: `$TTT_MODEL`, or the bundled model."""
+    """A local folder or a Hub id; None: `$TTT_MODEL`, or the bundled model. Beside `engine`, the
+    name to show in answers and traces; None: the engine's own."""
     revision: str | None = None
     """Branch, tag or commit on the Hub."""
     dtype: str = "auto"
     device: str = "auto"
     engine: TTTEngine | None = Field(default=None, exclude=True, repr=False)
     """A ready engine to use instead of loading `model`."""
+    engine_variant: str = ""
+    """What stands for the settings of `engine` where it cannot be (`TTTEngine.variant`), to tell
+    its answers apart. Found out, never to be set."""
     temperature: float = 0.0
     """0 decodes greedily."""
     max_tokens: int | None = None
@@ -97,10 +101,12 @@ class EngineOptions(BaseModel, Generic[D]):
     thinking_budget: int | None = None
     """Most tokens of thinking."""
     documents_from: Mode = "marked"
-    """Where documents may come from, beside call and instance: `marked` parts of messages; `auto`,
-    also long texts that were asked about before; or `off`."""
+    """Where documents may come from, beside call and instance: `marked` parts of messages, and
+    passages, which are what query engines hand over (LlamaIndex only); `auto`, also long texts
+    that were asked about before; or `off`."""
     min_document_tokens: int = Field(default=1024, ge=1)
-    """What is shorter and only marked, or found, is answered in-context and never trained on."""
+    """What is shorter and only marked, or found, is answered in-context and never trained on. A
+    shorter passage (LlamaIndex only) stays in the prompt, unless it holds known documents."""
     documents: tuple[Document, ...] = Field(default=(), exclude=True, repr=False)
     """What every question is about. Never serialised, logged, traced or sent to callbacks."""
     document_ids: tuple[str, ...] = ()
@@ -149,9 +155,12 @@ class EngineOptions(BaseModel, Generic[D]):
         for alias in ("model_name", "model_id"):
             if alias in kept and "model" not in kept:
                 kept["model"] = kept.pop(alias)
-        for name in kept.keys() - cls.model_fields.keys():
+        for name in sorted(kept.keys() - cls.model_fields.keys()):
             raise ValueError(_unknown(name, cls.model_fields))
-        return {**kept, "model": _model_name(kept.get("model"), kept.get("engine"))}
+        engine = kept.get("engine")
+        _check_engine(engine, kept)
+        kept["engine_variant"] = getattr(engine, "variant", "")
+        return {**kept, "model": _model_name(kept.get("model"), engine)}
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -197,7 +206,7 @@ class EngineOptions(BaseModel, Generic[D]):
         engine = self._engine()
         with self._errors():
             adapted = engine.adapt(chosen, system=system, on_progress=on_progress)
-        registry_for(engine).register(chosen, adapted.id)
+        self._registry().register(chosen, adapted.id)
         return adapted
 
     async def aadapt(
@@ -226,6 +235,8 @@ class EngineOptions(BaseModel, Generic[D]):
         All values are immutable or meant to be shared, so that `deep` makes no difference.
         """
         own = {name: getattr(self, name) for name in self._kept_by_copies()}
+        if "documents" in (update or {}):
+            own.pop("document_ids", None)  # Those of the old ones.
         return type(self)(**{**own, **(update or {})})
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
@@ -275,6 +286,15 @@ class EngineOptions(BaseModel, Generic[D]):
             device=self.device,
         )
 
+    def _registry(self, model: str | None = None) -> DocumentRegistry:
+        """Return what is known of the documents of the engine that answers; see `_engine`."""
+        return registry_for(self._engine(model))
+
+    def _token_ids(self, text: str) -> list[int]:
+        """Tokenise with the model's own tokenizer; loads the model."""
+        tokenizer = self._engine().tokenizer
+        return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
     def _decoding(self, call: Mapping[str, Any]) -> dict[str, Any]:
         """Merge the options of the instance with those of a call, in the engine's names.
 
@@ -318,7 +338,7 @@ class EngineOptions(BaseModel, Generic[D]):
         own = {name: call[name] for name in OWN_OPTIONS if call.get(name) is not None}
         options = self._check_call(call)
         engine = self._engine(own.get("model"))
-        called = self._called(engine, own)
+        called = self._called(own)
         if called is None:
             self._check_texts(self.documents)
         resolved = resolve(
@@ -328,7 +348,7 @@ class EngineOptions(BaseModel, Generic[D]):
             mode=own.get("documents_from", self.documents_from),
             min_tokens=self.min_document_tokens,
             count_tokens=engine.count_tokens,
-            registry=registry_for(engine),
+            registry=self._registry(own.get("model")),
         )
         return Reply(
             engine,
@@ -354,7 +374,7 @@ class EngineOptions(BaseModel, Generic[D]):
             mode="off",
             min_tokens=self.min_document_tokens,
             count_tokens=engine.count_tokens,
-            registry=registry_for(engine),
+            registry=self._registry(call.get("model")),
         )
         options = self._check_call(call)
         return engine.count_prompt_tokens(plain.messages, **options)
@@ -372,7 +392,7 @@ class EngineOptions(BaseModel, Generic[D]):
             shown["adapter"] = getattr(shown["adapter"], "id", shown["adapter"])
         return shown
 
-    def _called(self, engine: TTTEngine, own: Mapping[str, Any]) -> tuple[Document, ...] | None:
+    def _called(self, own: Mapping[str, Any]) -> tuple[Document, ...] | None:
         """Return the documents that a call brings, by themselves or by an adapter's id."""
         documents, adapter = own.get("documents"), own.get("adapter")
         if documents is not None and adapter is not None:
@@ -382,8 +402,9 @@ class EngineOptions(BaseModel, Generic[D]):
         if adapter is None:
             return None
         if isinstance(getattr(adapter, "prompt", None), PromptPrefix):
-            return self._of_handle(engine, adapter)
-        found = registry_for(engine).get(adapter) if isinstance(adapter, str) else None
+            return self._of_handle(adapter, own.get("model"))
+        registry = self._registry(own.get("model"))
+        found = registry.get(adapter) if isinstance(adapter, str) else None
         if found is None:
             raise DocumentError(
                 "adapter= takes what adapt() returned, or its id, in the process, namespace and "
@@ -392,11 +413,10 @@ class EngineOptions(BaseModel, Generic[D]):
             )
         return found
 
-    @staticmethod
-    def _of_handle(engine: TTTEngine, adapted: AdaptedDocument) -> tuple[Document, ...]:
-        if adapted.namespace != engine.namespace:
+    def _of_handle(self, adapted: AdaptedDocument, model: str | None) -> tuple[Document, ...]:
+        if adapted.namespace != self._engine(model).namespace:
             raise ConfigError("this adapter is of another namespace than this object")
-        known = registry_for(engine).get(adapted.id)
+        known = self._registry(model).get(adapted.id)
         return known or (Document.of(adapted.prompt.document),)
 
     def _check_texts(self, documents: Sequence[Document]) -> None:
@@ -432,8 +452,53 @@ _SYNONYMS = {
 """What other classes call it."""
 
 
+_OF_ENGINES = ("adaptation", "runtime", "store", "template_kwargs")
+"""Arguments of `TTTEngine.from_pretrained` that are no options here."""
+
+
 def _unknown(name: str, known: Iterable[str]) -> str:
+    """Say what is wrong with an option, and where it belongs if it is another object's."""
+    if name == "local_files_only":
+        return (
+            f"unknown option {name!r}; set the environment variable HF_HUB_OFFLINE=1 before the "
+            f"program starts: models then come from this machine only"
+        )
+    if argument := _argument_of_engines(name):
+        made = f"engine=TTTEngine.from_pretrained(model, {argument})"
+        return f"unknown option {name!r}; it is the engine's: make the object with {made}"
     return unknown_option(name, known, "the options are", _SYNONYMS)
+
+
+def _argument_of_engines(name: str) -> str | None:
+    """How an option is passed to an engine; None: not at all."""
+    if name in AdaptationConfig.model_fields:
+        return f"adaptation=AdaptationConfig({name}=...)"
+    if name in RuntimeConfig.model_fields:
+        return f"runtime=RuntimeConfig({name}=...)"
+    return f"{name}=..." if name in _OF_ENGINES else None
+
+
+_OF_LOADING = {"revision": None, "dtype": "auto", "device": "auto"}
+"""Options that say how a model is loaded, with what they are by default."""
+
+
+def _check_engine(engine: object | None, options: Mapping[str, Any]) -> None:
+    """Refuse what is no engine, and what a ready one could only ignore.
+
+    Raises:
+        ValueError: It is none, or such an option is set.
+    """
+    if engine is None:
+        return
+    if isinstance(engine, type) or not (hasattr(engine, "adapt") and hasattr(engine, "stream")):
+        found = "a class" if isinstance(engine, type) else type(engine).__name__
+        raise ValueError(f"engine is a TTTEngine, not {found}")
+    for name, default in _OF_LOADING.items():
+        if options.get(name, default) != default:
+            raise ValueError(
+                f"{name} goes with a model to load, and engine= brings a loaded one; pass it to "
+                f"TTTEngine.from_pretrained(model, {name}=...)"
+            )
 
 
 _names: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
@@ -443,6 +508,8 @@ _names: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 def _model_name(model: str | os.PathLike[str] | None, engine: object | None) -> str:
     """Name the model: the one given, the engine's, or the default."""
     if model is None and engine is not None:
+        if (name := getattr(engine, "name", None)) is not None:
+            return str(name)
         # In-memory weights have no name; cached and traced answers must still be told apart.
         return _names.setdefault(engine, f"{type(engine).__name__}-{uuid4().hex[:12]}")
     return os.fspath(default_model() if model is None else model)

@@ -11,13 +11,14 @@ import os
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 from ttt_core.document import Document, as_document
-from ttt_core.integration.excerpts import MOSTLY, Pieces, paragraphs, squeeze
+from ttt_core.integration.excerpts import LINE, MOSTLY, Pieces, squeeze
+from ttt_core.integration.notes import Notes
 from ttt_core.lru import ByteLRU
 from ttt_core.namespace import Namespace
 
@@ -30,9 +31,6 @@ MOST_BYTES = 1 << 28
 
 MOST_SIGHTS = 1 << 14
 """Texts that were only seen, for one model."""
-
-MOST_NOTES = 1 << 16
-"""Paragraphs that were noted as pieces of documents, for one model."""
 
 LONGEST_GAP = 200
 """Characters between two documents of one group in a prompt: room for a title or a ruler."""
@@ -74,12 +72,14 @@ class Covering:
         documents: The group.
         stands_for: Whether they can stand in its place: it holds all of them, or its pieces were
             noted.
-        rest: Then, those of its paragraphs that would be lost.
+        rest: Then, what of it would be lost.
+        adapt: Whether to adapt to them.
     """
 
     documents: Group = field(repr=False)
     stands_for: bool
     rest: str = field(default="", repr=False)
+    adapt: bool = True
 
 
 class _Held(NamedTuple):
@@ -90,12 +90,18 @@ class _Held(NamedTuple):
     words: frozenset[str]
     by_words: dict[str, Document]
     """By what they hold but white space."""
+    named: bool
+    """Whether a user named it; else it is known by its id and by notes only."""
 
     @classmethod
-    def of(cls, documents: Group) -> _Held:
+    def of(cls, documents: Group, *, named: bool) -> _Held:
         words = frozenset(word for part in documents for word in _rare_words(part.text))
         by_words = {_digest(part): part for part in documents}
-        return cls(documents, sum(len(part.text) for part in documents), words, by_words)
+        return cls(documents, sum(len(part.text) for part in documents), words, by_words, named)
+
+
+def _sight(identifier: str) -> str:
+    return f"group\0{identifier}"
 
 
 def _digest(document: Document) -> str:
@@ -119,11 +125,15 @@ class _Memory:
         self._groups: dict[str, dict[str, _Held]] = {}
         self._sights: OrderedDict[str, int] = OrderedDict()
         self._most_sights = most_sights
-        self._notes: OrderedDict[tuple[str, str, str], None] = OrderedDict()
+        self.notes = Notes()
 
     def put(self, folder: str, identifier: str, held: _Held) -> None:
+        groups = self._groups.setdefault(folder, {})
+        before = groups.pop(identifier, None)  # The last one stands last.
+        if before is not None and before.named:
+            held = before
+        groups[identifier] = held
         self._order.put((folder, identifier), held)
-        self._groups.setdefault(folder, {})[identifier] = held
         while (oldest := self._order.excess()) is not None:
             self._drop(*oldest[0])
 
@@ -141,16 +151,6 @@ class _Memory:
         if len(self._sights) > self._most_sights:
             self._sights.popitem(last=False)
         return before
-
-    def note(self, folder: str, identifier: str, paragraph: str) -> None:
-        note = (folder, identifier, paragraph)
-        self._notes[note] = None
-        self._notes.move_to_end(note)
-        if len(self._notes) > MOST_NOTES:
-            self._notes.popitem(last=False)
-
-    def noted(self, folder: str, identifier: str, paragraphs: Sequence[str]) -> list[bool]:
-        return [(folder, identifier, paragraph) in self._notes for paragraph in paragraphs]
 
     def _drop(self, folder: str, identifier: str) -> None:
         self._order.pop((folder, identifier))
@@ -187,12 +187,16 @@ class DocumentRegistry:
         self._folder = namespace.folder
         self._memory = _memory or _Memory(most_bytes, most_sights)
 
-    def register(self, documents: Sequence[Document], identifier: str | None = None) -> str:
+    def register(
+        self, documents: Sequence[Document], identifier: str | None = None, *, named: bool = True
+    ) -> str:
         """Hold documents that are read together; return their id.
 
         Args:
             documents: In the order in which they are read.
             identifier: That of the handle which names them (`AdaptedDocument.id`); None: made here.
+            named: Whether the user named them, so that they are found wherever they stand; else
+                they are found by their id, and for what is noted of them.
 
         Returns:
             The id. One made here is `AdaptedDocument.id` of documents of which nothing is cut off:
@@ -205,7 +209,7 @@ class DocumentRegistry:
         """
         data = as_document(documents).hash.encode()
         identifier = identifier or self._namespace.digest("document", data)[:16]
-        held = _Held.of(tuple(documents))
+        held = _Held.of(tuple(documents), named=named)
         with _lock:
             self._memory.put(self._folder, identifier, held)
         return identifier
@@ -235,36 +239,41 @@ class DocumentRegistry:
             text: Normalised as documents are. The documents must stand in it in the order of their
                 group, with at most 200 characters between them.
         """
-        held = [one for one in self._all().values() if one.length <= len(text)]
+        held = [one for one in self._named() if one.length <= len(text)]
         words = set(text.split()) if held else set()
         for one in sorted(held, key=lambda one: one.length, reverse=True):
             if one.words <= words and (spans := _spans(text, one.documents)):
                 return Found(one.documents, spans)
         return None
 
-    def note(self, identifier: str, excerpts: Sequence[str]) -> None:
-        """Remember pieces of documents, as a framework shows them, that are to stand for these.
+    def note(self, identifier: str, excerpts: Sequence[str], beside: Sequence[str] = ()) -> None:
+        """Remember pieces that the next prompt is going to show, and that documents stand for.
+
+        A note is good for one prompt: the same pieces may be meant as they are in the next.
 
         Args:
             identifier: Of the documents.
-            excerpts: Any texts; only digests of their paragraphs are kept.
+            excerpts: Pieces of them, as a framework shows them; only digests of lines are kept.
+            beside: Pieces of other documents, which are going to stand beside them, and stay.
         """
-        notes = [self._note(squeeze(part)) for text in excerpts for part in paragraphs(text)]
-        with _lock:
-            for note in notes:
-                self._memory.note(self._folder, identifier, note)
+        for texts, stands in ((excerpts, True), (beside, False)):
+            notes = [self._note(line) for text in texts for line in Pieces(text, LINE).squeezed]
+            with _lock:
+                self._memory.notes.add(self._folder, identifier, notes, stands=stands)
+
+    def expect(self, identifier: str) -> None:
+        """Say that documents are worth adapting to as soon as they are brought together."""
+        self.seen(_sight(identifier))
 
     def covering(self, text: str) -> Covering | None:
-        """Find the smallest group of documents that a text is made of, as pieces of it or whole.
+        """Find the group of documents that a text is made of, as pieces of it or whole.
+
+        Of several the one that was noted or named last: what it stands for may be newer.
 
         Args:
-            text: As it stands in a prompt.
+            text: As it stands in a prompt; notes of its lines are struck out.
         """
-        held = self._all()
-        by_length = sorted(held, key=lambda one: held[one].length)
-        groups = {one: held[one].documents for one in by_length}
-        pieces = Pieces(text)
-        return self._noted(pieces, groups) or _made_of(pieces, groups.values())
+        return self.noted(text) or self._made_of(text)
 
     def like(self, document: Document) -> Document:
         """Return a document that is held and differs from this one in white space only, or itself.
@@ -281,16 +290,35 @@ class DocumentRegistry:
         with _lock:
             return self._memory.all_of(self._folder)
 
-    def _noted(self, pieces: Pieces, groups: Mapping[str, Group]) -> Covering | None:
-        """Find the group, and of several the first, of which most of the pieces were noted."""
-        notes = [self._note(piece) for piece in pieces.squeezed]
+    def _named(self) -> list[_Held]:
+        """Those that the user named, the last one first."""
+        return [held for held in reversed(self._all().values()) if held.named]
+
+    def noted(self, text: str) -> Covering | None:
+        """Find the group with which a text was noted, and strike its lines out; see `note`."""
+        pieces = Pieces(text, LINE)
+        digests = [self._note(line) for line in pieces.squeezed]
         with _lock:
-            noted = {one: self._memory.noted(self._folder, one, notes) for one in groups}
-        best = max(groups, key=lambda one: pieces.share(noted[one]), default=None)
-        if best is None or pieces.share(noted[best]) < MOSTLY:
-            return None
-        rest = Pieces(pieces.without(noted[best])).compare(groups[best]).rest
-        return Covering(groups[best], stands_for=True, rest=rest)
+            notes = self._memory.notes
+            noted = notes.find(self._folder, digests, [len(line) for line in pieces.squeezed])
+            held = noted and self._memory.all_of(self._folder).get(noted.identifier)
+            if noted is None or held is None or pieces.share(noted.known) < MOSTLY:
+                return None
+            notes.take(self._folder, noted.identifier, digests)
+        rest = Pieces(pieces.without(noted.stands)).compare(held.documents).rest
+        return Covering(held.documents, True, rest, adapt=self._is_worth(noted.identifier, held))
+
+    def _is_worth(self, identifier: str, held: _Held) -> bool:
+        """Whether to adapt: documents that a retriever brought together may never meet again."""
+        return held.named or len(held.documents) == 1 or self.seen(_sight(identifier))
+
+    def _made_of(self, text: str) -> Covering | None:
+        pieces = Pieces(text)
+        for held in self._named():
+            excerpt = pieces.compare(held.documents)
+            if excerpt.is_pieces:
+                return Covering(held.documents, excerpt.is_whole, excerpt.rest)
+        return None
 
     def _note(self, squeezed: str) -> str:
         return self._namespace.digest("note", squeezed.encode("utf-8", "surrogatepass"))[:32]
@@ -317,14 +345,6 @@ def _forget_lock() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_lock)
-
-
-def _made_of(pieces: Pieces, groups: Iterable[Group]) -> Covering | None:
-    for documents in groups:
-        excerpt = pieces.compare(documents)
-        if excerpt.is_pieces:
-            return Covering(documents, excerpt.is_whole, excerpt.rest)
-    return None
 
 
 def _spans(text: str, group: Group) -> tuple[Span, ...] | None:

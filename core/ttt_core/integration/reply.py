@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ttt_core.chat import Message, split_system
 from ttt_core.config import DEFAULT_ANSWER_TOKENS
-from ttt_core.errors import AnswerTimeoutError, OutOfMemoryError, PromptTooLongError, StoreError
+from ttt_core.errors import (
+    AnswerTimeoutError,
+    DocumentTooLongError,
+    OutOfMemoryError,
+    PromptTooLongError,
+    StoreError,
+)
 from ttt_core.integration.history import without_oldest
 from ttt_core.integration.resolver import NOTHING, Resolved
 from ttt_core.progress import Progress, ProgressCallback, ignore_progress
@@ -155,20 +161,29 @@ class Reply:
         return replace(answer, usage=counted)
 
     def _attempt(self) -> Generator[tuple[int, Piece], None, None]:
-        self._adapted = self._read()
         with ExitStack() as stack:
-            self._streams = [
-                stack.enter_context(closing(self._begin(number))) for number in range(self._n)
-            ]
+            self._streams = self._begun(stack)
             yield from _in_turns([stream.pieces() for stream in self._streams])
+
+    def _begun(self, stack: ExitStack) -> list[AnswerStream]:
+        """Read and ask; what does not fit is done in another way, if there is one."""
+        try:
+            self._adapted = self._read()
+            return [stack.enter_context(closing(self._begin(n))) for n in range(self._n)]
+        except (DocumentTooLongError, PromptTooLongError):
+            if self._resolved.fallback is None:
+                raise
+        self._resolved = self._resolved.fallback
+        self._messages = self._resolved.messages
+        return self._begun(stack)
 
     def _begin(self, number: int) -> AnswerStream:
         """Ask, if need be without the oldest turns."""
         ask = partial(self._engine.stream, self._adapted)
         options, messages = self._options_of(number), self._messages
         # What is left is not to be room for a word or two.
-        room = {"max_new_tokens": min(DEFAULT_ANSWER_TOKENS, self._engine.window // 4), **options}
-        while self._trim_history:
+        room = {"max_new_tokens": min(DEFAULT_ANSWER_TOKENS, self._engine.window // 2), **options}
+        while self._trim_history and self._resolved.fallback is None:
             try:
                 return ask(messages, **room)
             except PromptTooLongError as error:

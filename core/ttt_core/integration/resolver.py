@@ -7,7 +7,7 @@ Text that comes once is never trained on; what is not taken stays in the prompt,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Literal, cast, get_args
@@ -57,11 +57,18 @@ FIRST_HEAD = (
 )
 KNOWN_PASSAGE = "the passage holds documents that are known; these are read instead of it"
 KNOWN_PIECES = "the passage is made of pieces of documents that are known; these are read, too"
+FIRST_GROUP = (
+    "these documents were brought together for the first time: they were read, but not adapted to, "
+    "since the next question may bring others"
+)
+OWN_PIECES = "the passage is made of pieces of the documents that are read; it stays in the prompt"
 OWN_PASSAGE = "the passage holds the documents that are read, so that it was left out of the text"
 FIRST_PASSAGE = (
     "the passage was seen for the first time: it was read, so that its keys and values can be used "
     "again, but not adapted to, since the next question may bring another"
 )
+PIECES_LEFT_OUT = "pieces of the documents were left out of the prompt: both together do not fit"
+DOES_NOT_FIT = "the documents were not read: together with the prompt they do not fit the window"
 AGAIN_PASSAGE = "the passage was seen before, so that it is worth adapting to"
 AGAIN_HEAD = "the head of the prompt was seen before, so that it is worth adapting to"
 
@@ -77,6 +84,7 @@ class Resolved:
         adapt: Whether to adapt to them. If not, their keys and values are worth keeping anyway.
         reasons: For the caller, in plain sentences; nothing of the texts.
         opening: How many of the first messages are instructions.
+        fallback: What to do instead where this does not fit the window; None: nothing.
     """
 
     documents: tuple[Document, ...] = field(default=(), repr=False)
@@ -85,6 +93,7 @@ class Resolved:
     adapt: bool = False
     reasons: tuple[str, ...] = ()
     opening: int = 0
+    fallback: Resolved | None = None
 
 
 _LONG_TOKEN = 16
@@ -150,12 +159,21 @@ def resolve(
         if found is None and mode == "auto":
             found = search.known() or search.head()
     found = found or Resolved(messages=prompt.left())
+    return _finished(found, search.reasons)
+
+
+def _finished(found: Resolved, reasons: Sequence[str]) -> Resolved:
+    """Tell templates behind documents, and why all of it."""
     opening = list(takewhile(is_system, found.messages))
     turns = found.messages[len(opening) :]
     opening = _told_behind(opening) if found.documents else opening
-    left = tuple(_without_key(message) for message in (*opening, *turns))
-    reasons = dict.fromkeys([*search.reasons, *found.reasons])
-    return replace(found, messages=left, reasons=tuple(reasons), opening=len(opening))
+    return replace(
+        found,
+        messages=tuple(_without_key(message) for message in (*opening, *turns)),
+        reasons=tuple(dict.fromkeys([*reasons, *found.reasons])),
+        opening=len(opening),
+        fallback=found.fallback and _finished(found.fallback, [*reasons, *found.reasons]),
+    )
 
 
 def _told_behind(opening: Sequence[Message]) -> list[Message]:
@@ -173,7 +191,7 @@ def _is_template(message: Message) -> bool:
     return is_system(message) and bool(message.get(TEMPLATE))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Head:
     """What could be read ahead, and the conversation behind it."""
 
@@ -209,13 +227,13 @@ class _Search:
         self.reasons += [INSTEAD_OF_OWN] * (self._own not in ((), documents))
         if not documents:
             return Resolved(messages=self._prompt.left())
-        return Resolved(documents, self._left(documents), "call", adapt=True)
+        return self._about(documents, "call")
 
     def own(self) -> Resolved | None:
         """Take the instance's documents."""
         if not self._own:
             return None
-        return Resolved(self._own, self._left(self._own), "instance", adapt=True)
+        return self._about(self._own, "instance")
 
     def passage(self) -> Resolved | None:
         """Take the first passage that stands for documents, or is one."""
@@ -226,7 +244,7 @@ class _Search:
         for place, passage in passages.items():
             found = self._known_passage(place, passage) or self._long_passage(place, passage)
             if found is not None:
-                return found
+                return self._or_in_context(found)
         return None
 
     def marked(self) -> Resolved | None:
@@ -248,7 +266,7 @@ class _Search:
             return self._marked_head(behind)
         self.reasons += [BEHIND_TEXT] * bool(behind) + [INSTEAD_OF_OWN] * bool(self._own)
         documents = tuple(dict.fromkeys(taken.values()))
-        return Resolved(documents, self._left(documents, taken), "content", adapt=True)
+        return self._about(documents, "content", taken)
 
     def known(self) -> Resolved | None:
         """Find documents that were named before."""
@@ -300,26 +318,54 @@ class _Search:
             if isinstance(part, Passage) and self._prompt.role(place[0]) in _ASKING
         }
 
-    def _left(
-        self, documents: tuple[Document, ...], taken: Collection[Place] = ()
-    ) -> tuple[Message, ...]:
-        """The conversation without what was taken, and without passages made of the documents."""
-        instead = {}
+    def _about(
+        self,
+        documents: tuple[Document, ...],
+        source: DocumentsFrom,
+        taken: Collection[Place] = (),
+    ) -> Resolved:
+        """Read documents; passages that hold all of them, or were noted, are left out."""
+        out: dict[Place, str] = {}
+        pieces: dict[Place, str] = {}
         for place, passage in self._passages().items() if self._mode != "off" else ():
+            noted = self._registry.noted(passage.content)
             excerpt = compare(passage.content, documents)
             if excerpt.is_whole:
-                instead[place] = _above(excerpt.rest)
-                self.reasons.append(OWN_PASSAGE)
-        return self._prompt.left(taken, instead)
+                out[place] = _above(excerpt.rest)
+            elif noted is not None and set(noted.documents) <= set(documents):
+                out[place] = _above(noted.rest)
+            elif excerpt.is_pieces:
+                pieces[place] = _above(excerpt.rest)
+        reasons = [OWN_PASSAGE] * bool(out) + [OWN_PIECES] * bool(pieces)
+        left = self._prompt.left(taken, out)
+        found = Resolved(documents, left, source, adapt=True, reasons=tuple(reasons))
+        return self._or_without(found, {**out, **pieces}, taken) if pieces else found
+
+    def _or_without(
+        self, found: Resolved, instead: Mapping[Place, str], taken: Collection[Place] = ()
+    ) -> Resolved:
+        """If it does not fit, leave pieces out of the prompt that the documents hold."""
+        less = self._prompt.left(taken, instead)
+        fallback = replace(found, messages=less, reasons=(PIECES_LEFT_OUT,))
+        return replace(found, fallback=fallback)
+
+    def _or_in_context(self, found: Resolved) -> Resolved:
+        """If it does not fit, answer in-context, as if nobody had found documents."""
+        if found.fallback is not None:
+            return replace(found, fallback=self._or_in_context(found.fallback))
+        plain = Resolved(messages=self._prompt.left(), reasons=(DOES_NOT_FIT,))
+        return replace(found, fallback=plain)
 
     def _known_passage(self, place: Place, passage: Passage) -> Resolved | None:
         known = self._registry.covering(passage.content)
         if known is None:
             return self._passage_around(place, passage)
-        instead = {place: _above(known.rest)} if known.stands_for else {}
-        reason = KNOWN_PASSAGE if known.stands_for else KNOWN_PIECES
-        left = self._prompt.left((), instead)
-        return Resolved(known.documents, left, "passage", adapt=True, reasons=(reason,))
+        reasons = [KNOWN_PASSAGE if known.stands_for else KNOWN_PIECES]
+        reasons += [] if known.adapt else [FIRST_GROUP]
+        instead = {place: _above(known.rest)}
+        left = self._prompt.left((), instead if known.stands_for else {})
+        found = Resolved(known.documents, left, "passage", known.adapt, tuple(reasons))
+        return found if known.stands_for else self._or_without(found, instead)
 
     def _passage_around(self, place: Place, passage: Passage) -> Resolved | None:
         """Find documents with other text around them in a passage."""
@@ -332,6 +378,9 @@ class _Search:
 
     def _long_passage(self, place: Place, passage: Passage) -> Resolved | None:
         if not (_readable(passage.content) and self._is_long(passage.content)):
+            self.reasons.append(
+                f"a passage of fewer than {self._min_tokens:,} tokens was left in the text"
+            )
             return None
         left = self._prompt.left((), {place: ABOVE})
         before = SEAM.join(

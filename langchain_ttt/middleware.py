@@ -49,7 +49,6 @@ from langchain_ttt.messages import DocumentLike, to_documents, to_messages
 from ttt_core import ConfigError, Document
 from ttt_core.chat import split_system
 from ttt_core.document import as_document
-from ttt_core.integration.registry import registry_for
 from ttt_core.integration.resolver import resolve
 
 if TYPE_CHECKING:
@@ -178,7 +177,7 @@ class TTTDocumentsMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
             return _Call(llm, (), None, False, without)
         with llm._errors():
             documents = to_documents(given)
-            registry = registry_for(llm._engine(own.get("model")))
+            registry = llm._registry(own.get("model"))
             name = registry.register(documents)
             said = [request.system_message] if request.system_message else []
             left = resolve(

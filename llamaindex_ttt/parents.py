@@ -7,17 +7,16 @@ Nothing is guessed from prompts: nodes know their sources.
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 
-from llamaindex_ttt.documents import to_documents
 from llamaindex_ttt.llms import TTTLLM
-from ttt_core import ConfigError, Document, DocumentError
+from llamaindex_ttt.sources import GivenDocuments, StoredDocuments, path_of, source_of
+from ttt_core import ConfigError, Document
 from ttt_core.integration import run_in_thread
 from ttt_core.progress import ProgressCallback, ignore_progress
 
@@ -29,10 +28,6 @@ _log = logging.getLogger(__name__)
 
 MOST_DOCUMENTS = 4
 """Documents that a question is about, unless the user says otherwise."""
-
-_FILE = "file_path"
-_EDITION = (_FILE, "file_size", "last_modified_date")
-"""Metadata that pages have in common which were read from one file at one time."""
 
 _RESERVE = 8
 """One part in so many of the window is left for question, template and history."""
@@ -111,7 +106,7 @@ class ParentFinder:
                 "expected documents=, as they were indexed, or docstore=, which is index.docstore: "
                 "without either no document of a node can be found"
             )
-        self._given = _Given(documents or ())
+        self._given = GivenDocuments(documents or ())
         self._docstore = docstore
         self._lengths: dict[tuple[str, str], int] = {}
 
@@ -133,26 +128,26 @@ class ParentFinder:
         stored = await self._astored(nodes)
         return await run_in_thread(lambda _: self._chosen(nodes, stored, llm, max_documents))
 
-    def _stored(self, nodes: Sequence[NodeWithScore]) -> _Stored:
+    def _stored(self, nodes: Sequence[NodeWithScore]) -> StoredDocuments:
         store, asked = self._docstore, self._unknown(nodes)
         if store is None or not asked:
-            return _Stored()
-        if any(_path(node) for node in asked):
+            return StoredDocuments()
+        if any(path_of(node) for node in asked):
             sources: Mapping[str, RefDocInfo | None] = store.get_all_ref_doc_info() or {}
         else:
-            sources = {name: store.get_ref_doc_info(name) for name in map(_source, asked)}
-        found = _Stored.plan(asked, sources)
+            sources = {name: store.get_ref_doc_info(name) for name in map(source_of, asked)}
+        found = StoredDocuments.plan(asked, sources)
         return found.filled(store.get_nodes(found.node_ids, raise_error=False))
 
-    async def _astored(self, nodes: Sequence[NodeWithScore]) -> _Stored:
+    async def _astored(self, nodes: Sequence[NodeWithScore]) -> StoredDocuments:
         store, asked = self._docstore, self._unknown(nodes)
         if store is None or not asked:
-            return _Stored()
-        if any(_path(node) for node in asked):
+            return StoredDocuments()
+        if any(path_of(node) for node in asked):
             sources: Mapping[str, RefDocInfo | None] = await store.aget_all_ref_doc_info() or {}
         else:
-            sources = {name: await store.aget_ref_doc_info(name) for name in map(_source, asked)}
-        found = _Stored.plan(asked, sources)
+            sources = {name: await store.aget_ref_doc_info(name) for name in map(source_of, asked)}
+        found = StoredDocuments.plan(asked, sources)
         return found.filled(await store.aget_nodes(found.node_ids, raise_error=False))
 
     def _unknown(self, nodes: Sequence[NodeWithScore]) -> list[BaseNode]:
@@ -164,7 +159,11 @@ class ParentFinder:
         ]
 
     def _chosen(
-        self, nodes: Sequence[NodeWithScore], stored: _Stored, llm: TTTLLM, max_documents: int
+        self,
+        nodes: Sequence[NodeWithScore],
+        stored: StoredDocuments,
+        llm: TTTLLM,
+        max_documents: int,
     ) -> Parents:
         """Take as many documents as fit."""
         parents = self._parents(nodes, stored, llm)
@@ -179,7 +178,9 @@ class ParentFinder:
                 return chosen
         return parents.first(0)
 
-    def _parents(self, nodes: Sequence[NodeWithScore], stored: _Stored, llm: TTTLLM) -> Parents:
+    def _parents(
+        self, nodes: Sequence[NodeWithScore], stored: StoredDocuments, llm: TTTLLM
+    ) -> Parents:
         found = [self._given.find(one.node) or stored.find(one.node) for one in nodes]
         best_first = (found[number] for number in _best_first(nodes))
         like = llm._registry().like  # What it returns may be adapted to already.
@@ -197,116 +198,6 @@ class ParentFinder:
                 self._lengths.clear()
             self._lengths[key] = llm._engine().count_tokens(document.text)
         return self._lengths[key]
-
-
-class _Given:
-    """The user's documents, by what a node knows of its source. Pages of one file are one."""
-
-    def __init__(self, documents: Sequence[BaseNode]) -> None:
-        self._groups: dict[Hashable, list[BaseNode]] = {}
-        self._keys: dict[Hashable, Hashable] = {}
-        self._read: dict[Hashable, Document | None] = {}
-        self._ranks: dict[str, int] = {}
-        for document in _checked(documents):
-            path, source = _path(document), _source(document) or document.node_id
-            key = ("file", path) if path else ("id", source)
-            self._groups.setdefault(key, []).append(document)
-            for name in (key, ("id", source), ("id", document.node_id)):
-                self._keys.setdefault(name, key)
-
-    def key(self, node: BaseNode) -> Hashable | None:
-        """Name the document that a node was cut from; None: none of these."""
-        source = node.source_node
-        if source is None:
-            return None
-        for name in (("id", source.node_id), ("file", _path(node))):
-            if name in self._keys:
-                return self._keys[name]
-        return self._by_hash.get(source.hash or "")
-
-    def find(self, node: BaseNode) -> Document | None:
-        """Return the document that a node was cut from."""
-        key = self.key(node)
-        if key is None:
-            return None
-        if key not in self._read:
-            document = _whole(self._groups[key])
-            if document is not None:  # First: another thread may read what is there.
-                self._ranks[document.hash] = list(self._groups).index(key)
-            self._read[key] = document
-        return self._read[key]
-
-    def rank(self, document: Document) -> int:
-        """Say which of these a document is; those that are none of them come behind."""
-        return self._ranks.get(document.hash, len(self._groups))
-
-    @cached_property
-    def _by_hash(self) -> dict[str, Hashable]:
-        return {part.hash: key for key, group in self._groups.items() for part in group}
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """What a docstore holds of the sources of nodes.
-
-    Attributes:
-        pages: By the id of a node's source all sources that are pages of its file, or itself.
-        parts: By the id of a source the ids of all its nodes.
-        held: The nodes that were in the docstore.
-    """
-
-    pages: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    parts: dict[str, list[str]] = field(default_factory=dict)
-    held: dict[str, BaseNode] = field(default_factory=dict, repr=False)
-    read: dict[tuple[str, ...], Document | None] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def plan(cls, nodes: Iterable[BaseNode], sources: Mapping[str, RefDocInfo | None]) -> _Stored:
-        """Say what to ask for."""
-        files: dict[Hashable, list[str]] = {}
-        for name, info in sources.items():
-            if info and info.metadata.get(_FILE):
-                files.setdefault(_edition(info), []).append(name)
-        pages, parts = {}, {}
-        for node in nodes:
-            name = _source(node)
-            info = sources.get(name)
-            # One that does not know the node holds another text than was retrieved.
-            if info and node.node_id in info.node_ids:
-                pages[name] = tuple(files.get(_edition(info), [name]))
-        for name in {page for group in pages.values() for page in group}:
-            info = sources[name]
-            parts[name] = list(info.node_ids) if info else []
-        return cls(pages, parts)
-
-    @property
-    def node_ids(self) -> list[str]:
-        """The nodes to ask for."""
-        return [node for nodes in self.parts.values() for node in nodes]
-
-    def filled(self, nodes: Iterable[BaseNode]) -> _Stored:
-        """Take what was there."""
-        return replace(self, held={node.node_id: node for node in nodes})
-
-    def find(self, node: BaseNode) -> Document | None:
-        """Put the document together that a node was cut from, if nothing of it is missing."""
-        pages = self.pages.get(_source(node))
-        if pages is None:
-            return None
-        if pages not in self.read:
-            self.read[pages] = self._put_together(pages)
-        return self.read[pages]
-
-    def _put_together(self, pages: tuple[str, ...]) -> Document | None:
-        read: dict[Hashable, list[BaseNode]] = {}
-        for page in pages:
-            nodes = [self.held[part] for part in self.parts[page] if part in self.held]
-            if len(nodes) < len(self.parts[page]) or not nodes:
-                return None
-            source = nodes[0].source_node
-            # What was indexed twice is read once.
-            read.setdefault((source and source.hash) or page, nodes)
-        return _whole([node for nodes in _in_order(list(read.values())) for node in nodes])
 
 
 def ttt_llm(llm: object) -> TTTLLM:
@@ -361,58 +252,9 @@ def check_most(max_documents: int) -> None:
         raise ConfigError(f"max_documents is a whole number from 1, not {max_documents!r}")
 
 
-def _checked(documents: Any) -> list[BaseNode]:
-    parts = [documents] if isinstance(documents, BaseNode) else documents
-    if isinstance(parts, str | bytes) or not isinstance(parts, Iterable):
-        raise _no_documents(parts)
-    parts = list(parts)
-    for part in parts:
-        if not isinstance(part, BaseNode):
-            raise _no_documents(part)
-    return parts
-
-
-def _no_documents(found: object) -> ConfigError:
-    return ConfigError(
-        f"expected documents as LlamaIndex has them (their ids and paths lead from nodes to them), "
-        f"found {type(found).__name__}"
-    )
-
-
-def _whole(nodes: Sequence[BaseNode]) -> Document | None:
-    """Make one document of all its nodes or pages; None, if it is empty or not all text."""
-    try:
-        documents = to_documents(nodes)
-    except (ConfigError, DocumentError):
-        return None
-    return documents[0] if len(documents) == 1 else None
-
-
 def _best_first(nodes: Sequence[NodeWithScore]) -> list[int]:
     """Number nodes by their scores; in the order given, if one has none."""
     numbers = range(len(nodes))
     if any(found.score is None for found in nodes):
         return list(numbers)
     return sorted(numbers, key=lambda number: -(nodes[number].score or 0.0))
-
-
-def _source(node: BaseNode) -> str:
-    return node.ref_doc_id or ""
-
-
-def _path(node: BaseNode) -> str | None:
-    source = node.source_node
-    path = node.metadata.get(_FILE) or (source and source.metadata.get(_FILE))
-    return str(path) if path else None
-
-
-def _edition(info: RefDocInfo) -> tuple[Any, ...]:
-    return tuple(info.metadata.get(name) for name in _EDITION)
-
-
-def _in_order(pages: list[list[BaseNode]]) -> list[list[BaseNode]]:
-    """Sort pages by their numbers, since not every docstore keeps an order; if each has its own."""
-    labels = [str(nodes[0].metadata.get("page_label", "")) for nodes in pages]
-    if len(set(labels)) < len(labels) or not all(map(str.isdecimal, labels)):
-        return pages
-    return sorted(pages, key=lambda nodes: int(nodes[0].metadata["page_label"]))

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from llama_index.core.callbacks import (
 )
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.instrumentation.span import BaseSpan
+from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 from llama_index.core.llms import ChatMessage, MessageRole, TextBlock
 from llama_index.core.schema import Document, NodeWithScore, TextNode
 from pydantic import Field, ValidationError
@@ -578,6 +581,46 @@ def test_a_handler_that_keeps_errors_does_not_keep_a_closed_stream_going(
     passes = _count_passes(engine)
     told.complete(QUESTION, max_tokens=1)
     assert len(passes) == 1  # Not decoded together with what was closed.
+
+
+class _Spans(BaseSpanHandler[BaseSpan]):
+    names: list[str] = Field(default_factory=list)
+
+    def new_span(self, id_: str, *args: Any, **kwargs: Any) -> BaseSpan:
+        self.names.append(id_.partition("-")[0])
+        return BaseSpan(id_=id_)
+
+    def prepare_to_exit_span(self, id_: str, *args: Any, **kwargs: Any) -> BaseSpan:
+        return self.open_spans[id_]
+
+    prepare_to_drop_span = prepare_to_exit_span
+
+
+def test_a_prediction_is_one_span_and_its_call_another(llm: TTTLLM) -> None:
+    spans, dispatcher = _Spans(), get_dispatcher()
+    dispatcher.add_span_handler(spans)
+    try:
+        llm.predict(PromptTemplate(QUESTION))
+        asyncio.run(llm.apredict(PromptTemplate(QUESTION)))
+    finally:
+        dispatcher.span_handlers.remove(spans)
+    assert spans.names == ["TTTLLM.predict", "TTTLLM.chat", "TTTLLM.apredict", "TTTLLM.achat"]
+
+
+def test_progress_is_shown_where_it_is_asked_for(
+    llm: TTTLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    llm.for_documents(FOXES).chat(CHAT)
+    assert terminal.getvalue() == ""
+    llm.model_copy(update={"show_progress": True}).for_documents(OWLS).chat(CHAT)
+    assert "training" in terminal.getvalue()
+    assert "owl" not in terminal.getvalue()
 
 
 def test_one_answer_a_call(llm: TTTLLM) -> None:

@@ -402,6 +402,14 @@ def test_the_system_prompt_comes_once(make: Make, predict: Any) -> None:
     assert prompts[-1].count("Be brief.") == 1
 
 
+def test_a_structured_llm_has_a_system_prompt_of_its_own(make: Make) -> None:
+    script, prompts = heard(SAID)
+    structured = make(script, system_prompt="Be brief.").as_structured_llm(Joke)
+    structured.system_prompt = "Be funny."
+    structured.predict(PromptTemplate("About owls."))
+    assert [prompts[-1].count(told) for told in ("Be brief.", "Be funny.")] == [1, 1]
+
+
 def selected(prompt: PromptTemplate) -> SelectorPromptTemplate:
     chat = ChatPromptTemplate([ChatMessage("Say all about {topic}.")])
     chat.output_parser = prompt.output_parser

@@ -123,15 +123,17 @@ def resolve(
        stands before a marked one in the user's turn is read along, but only when all of it comes
        again;
     3. the instance;
-    4. a passage. If it is made of documents that the registry knows, these are read, and it stays
-       in the prompt if it only holds pieces of them: a prompt may ask about the pieces. Another
-       passage of enough tokens is read the first time, and adapted to when it comes again. Where
-       documents of 1 to 3 are read, passages that hold all of them are left out;
+    4. a passage. If it is made of documents that the user named, these are read, and it stays in
+       the prompt if it only holds pieces of them: a prompt may ask about the pieces. Documents that
+       were noted as its sources stand for it in any case. Another passage of enough tokens is read
+       the first time, and adapted to when it comes again. Where documents of 1 to 3 are read,
+       passages that hold all of them are left out;
     5. with `auto`, the prompt: a text that the registry knows, wherever it stands, or else the
        head, a system message or what stands before the last paragraph of the first user turn. It
        is read the first time, and adapted to when it comes again.
 
-    The registry remembers what was seen: call this once for every request.
+    What may not fit the window has a `fallback`. The registry remembers what was seen: call this
+    once for every request.
 
     Args:
         messages: Contents are text, or lists of parts; other keys of messages stay, but `TEMPLATE`.

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import multiprocessing.dummy
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.recipes import ROOT, RecipeForm, Run, execute
+
 RECIPES = sorted((ROOT / "cookbook" / "llamaindex").glob("*.py"))
-LONGEST = 80
-"""Lines behind the docstring."""
 
 LEAST_RIGHT = {
     "01_swap_the_llm_in_a_query_engine": [7, 9],
@@ -33,32 +27,9 @@ LEAST_RIGHT = {
 may cost one or two. By chance, with 100 cities, it would be none."""
 
 
-class Run(NamedTuple):
-    """One recipe, what it printed, and the folder of its store."""
-
-    path: Path
-    doc: str
-    printed: list[str]
-    home: Path
-
-    def numbers(self, pattern: str) -> list[list[int]]:
-        """Whole numbers of each line that matches somewhere, one for each group."""
-        found = [re.search(pattern, line) for line in self.printed]
-        return [[int(group.replace(",", "")) for group in each.groups()] for each in found if each]
-
-
-def docstring(path: Path) -> str:
-    return ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
-
-
 @pytest.fixture(scope="module")
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Run]:
-    @cache
-    def run(path: Path) -> Run:
-        home = tmp_path_factory.mktemp(path.stem)
-        return Run(path, docstring(path), execute(path, home), home)
-
-    return run
+    return cache(lambda path: execute(path, tmp_path_factory.mktemp(path.stem)))
 
 
 @pytest.fixture(params=RECIPES, ids=lambda path: path.stem)
@@ -66,19 +37,10 @@ def run(request: pytest.FixtureRequest, first_run: Callable[[Path], Run]) -> Run
     return first_run(request.param)
 
 
-def execute(path: Path, home: Path, *arguments: str) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(path), *arguments],
-        cwd=ROOT,
-        env={**os.environ, "TTT_HOME": str(home), "TTT_MODEL": "", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+class TestForm(RecipeForm):
+    """What is the same for all recipes."""
+
+    longest = 80
 
 
 def recipe(number: str) -> Path:
@@ -93,14 +55,6 @@ def test_it_gets_right_what_the_toy_can(run: Run) -> None:
     scores = run.numbers(r"^(\d+) of (\d+) (?:fields )?right")
     bounds = zip(scores, LEAST_RIGHT[run.path.stem], strict=True)
     assert all(least <= right <= asked for (right, asked), least in bounds), run.printed
-
-
-def test_the_output_shown_is_what_is_printed(run: Run) -> None:
-    shown = shown_output(run.doc)
-    assert len(shown) >= 3
-    assert without_numbers(shown[0]) == without_numbers(run.printed[0])
-    printed = {without_numbers(line) for line in run.printed}
-    assert [line for line in shown if without_numbers(line) not in printed] == []
 
 
 def test_it_makes_its_point(run: Run) -> None:
@@ -142,7 +96,7 @@ def test_a_second_process_reads_nothing_of_a_folder_again(
     copied = shutil.copytree(
         folder, tmp_path / "moved", copy_function=shutil.copyfile, ignore=ignored
     )
-    printed = execute(run.path, run.home, str(copied))
+    printed = execute(run.path, run.home, str(copied)).printed
     assert re.fullmatch(r"adapter: store, .* s; keys and values: disk, .* s", printed[1])
     assert [printed[0], *printed[2:]] == [run.printed[0], *run.printed[2:]]
 
@@ -150,32 +104,6 @@ def test_a_second_process_reads_nothing_of_a_folder_again(
 def test_a_contract_of_ones_own_fills_the_class(tmp_path: Path) -> None:
     contract = tmp_path / "contract.txt"
     contract.write_text("amber falcon: Oslo\nquiet harbour: Lima\n", "utf-8")
-    printed = execute(recipe("05"), tmp_path, str(contract))
+    printed = execute(recipe("05"), tmp_path, str(contract)).printed
     fields = {"parties", "signed_on", "governing_law", "notice_days", "notice_clause"}
     assert set(json.loads("\n".join(printed))) == fields
-
-
-def test_it_says_when_not_to_use_it(run: Run) -> None:
-    (_, reasons) = run.doc.split("\nWhen not to use it: ")
-    assert len(reasons.split()) >= 15
-    assert f"python cookbook/llamaindex/{run.path.name}" in run.doc
-
-
-def test_it_is_short_and_in_the_table(run: Run) -> None:
-    whole = run.path.read_text("utf-8")
-    lines = len(whole.splitlines()) - (ast.parse(whole).body[0].end_lineno or 0)
-    assert lines <= LONGEST
-    table = (run.path.parent / "README.md").read_text("utf-8")
-    row = next(row for row in table.splitlines() if f"]({run.path.name})" in row)
-    assert f" | {lines} | " in row
-
-
-def shown_output(doc: str) -> list[str]:
-    """Return the lines of the docstring's example."""
-    block = doc.split("Prints (shortened):\n")[1].split("\n\n")[0]
-    return [line.removeprefix("    ") for line in block.splitlines()]
-
-
-def without_numbers(line: str) -> str:
-    """Leave out what differs from run to run: times and token counts."""
-    return " ".join(re.sub(r"[\d.,]*\d", "#", line).split())

@@ -22,7 +22,13 @@ from llamaindex_ttt.events import (
     AdaptationProgressEvent,
     AdaptationStartEvent,
 )
-from ttt_core import AdaptationConfig, AdaptedDocument, DocumentTooLongError, TTTEngine
+from ttt_core import (
+    AdaptationConfig,
+    AdaptedDocument,
+    DocumentTooLongError,
+    PromptTooLongError,
+    TTTEngine,
+)
 from ttt_core.integration.progress_line import ProgressLine
 from ttt_core.progress import Progress
 
@@ -204,3 +210,10 @@ def test_errors_clear_the_line(seen: _Seen) -> None:
     ):
         events.progress(Progress("train", 1, 2))
     assert _shown(stream) == ["training 1/2", "", ""]
+
+
+def test_an_adaptation_is_done_though_no_answer_follows(llm: TTTLLM, seen: _Seen) -> None:
+    with pytest.raises(PromptTooLongError):
+        llm.for_documents(OWLS).chat([ChatMessage(content="Where? " * 200)])
+    assert seen.events[-1].class_name() == "AdaptationEndEvent"
+    assert (seen.events[-1].decision, seen.events[-1].error) == ("adapted", None)

@@ -303,7 +303,7 @@ class TTTLLM(EngineOptions[DocumentLike], StructuredPrediction, ShowsErrors, Fun
 
     def _checked(self, call: Mapping[str, Any]) -> dict[str, Any]:
         """Refuse unknown options at the call, and not only where its first piece is asked for."""
-        if call.get("n", 1) != 1:
+        if call.get("n") not in (None, 1):
             raise ConfigError("TTTLLM gives one answer a call; ask n times, or use TTTEngine")
         options = {**call, "tool_choice": tool_choice_of(call.get("tool_choice"))}
         self._check_call(options)

@@ -88,8 +88,7 @@ class TTTSynthesizer(CompactAndRefine):
         **response_kwargs: Any,
     ) -> RESPONSE_TYPE:
         """Answer a question about retrieved nodes."""
-        if not self._multimodal:
-            response_kwargs[_NODES] = nodes
+        response_kwargs |= self._told(nodes)
         return super().synthesize(query, nodes, additional_source_nodes, **response_kwargs)
 
     async def asynthesize(
@@ -100,8 +99,7 @@ class TTTSynthesizer(CompactAndRefine):
         **response_kwargs: Any,
     ) -> RESPONSE_TYPE:
         """Answer beside the event loop."""
-        if not self._multimodal:
-            response_kwargs[_NODES] = nodes
+        response_kwargs |= self._told(nodes)
         return await super().asynthesize(query, nodes, additional_source_nodes, **response_kwargs)
 
     def get_response(
@@ -142,6 +140,10 @@ class TTTSynthesizer(CompactAndRefine):
                 dispatcher.event(GetResponseEndEvent())
                 return answer
         return await super().aget_response(query_str, text_chunks, prev_response, **response_kwargs)
+
+    def _told(self, nodes: list[NodeWithScore]) -> dict[str, Any]:
+        # Newer ones of LlamaIndex take messages with images here, which are none of ours.
+        return {} if getattr(self, "_multimodal", False) else {_NODES: nodes}
 
     def _prompt(self, query_str: str) -> BasePromptTemplate:
         return self._text_qa_template.partial_format(query_str=query_str)

@@ -52,7 +52,7 @@ class DocumentTooLongError(DocumentError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle, for worker processes."""
-        return partial(type(self), **vars(self)), ()
+        return _remake(self, "tokens", "limit", "window")
 
 
 class PromptTooLongError(TTTError, ValueError):
@@ -72,7 +72,7 @@ class PromptTooLongError(TTTError, ValueError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle, for worker processes."""
-        return partial(type(self), **vars(self)), ()
+        return _remake(self, "prefix", "suffix", "max_new_tokens", "window")
 
 
 class AnswerTimeoutError(TTTError, TimeoutError):
@@ -101,3 +101,8 @@ class ReleasedError(TTTError, RuntimeError):
 
 class StoreError(TTTError, OSError):
     """The adapter store cannot be read or written."""
+
+
+def _remake(error: TTTError, *names: str) -> tuple[Any, ...]:
+    """Say how to make an error again; others put marks and notes of their own on it."""
+    return partial(type(error), **{name: getattr(error, name) for name in names}), ()

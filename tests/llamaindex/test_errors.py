@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -86,3 +87,11 @@ def test_calls_raise_the_cores_errors(llm: TTTLLM) -> None:
         llm.chat([ChatMessage(content=TOO_LONG)])
     with pytest.raises(ConfigError):
         llm.complete("Where?", temprature=1)
+
+
+def test_errors_are_pickled_with_what_others_put_on_them(llm: TTTLLM) -> None:
+    with pytest.raises(PromptTooLongError) as caught:
+        llm.chat([ChatMessage(content=TOO_LONG)])
+    caught.value.event_added = True  # type: ignore[attr-defined]  # As LlamaIndex's spans do.
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.window) == (str(caught.value), 512)

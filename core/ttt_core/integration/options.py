@@ -62,7 +62,7 @@ class EngineOptions(BaseModel, Generic[D]):
     """Fields and behaviour of an integration object, to inherit before the framework's base class.
 
     What a framework sees differently is a hook: `_to_documents` must be overridden; `_drops`,
-    `_errors`, `_default_system`, `_trims_history` and `_kept_by_copies` can be.
+    `_errors`, `_trims_history` and `_kept_by_copies` can be.
     """
 
     model: str = ""
@@ -136,10 +136,6 @@ class EngineOptions(BaseModel, Generic[D]):
         """Raise the core's errors as the framework's."""
         return nullcontext()
 
-    def _default_system(self) -> str | None:
-        """The system message that the framework puts before every question."""
-        return None
-
     def _trims_history(self) -> bool:
         """Whether conversations that do not fit the window lose their oldest turns."""
         return False
@@ -193,8 +189,7 @@ class EngineOptions(BaseModel, Generic[D]):
 
         Args:
             documents: None: the instance's own.
-            system: The system message that questions will come with, if not the instance's own;
-                it is read along.
+            system: The system message that questions will come with; it is read along.
             on_progress: Called along the way; an exception it raises cancels.
 
         Returns:
@@ -202,7 +197,6 @@ class EngineOptions(BaseModel, Generic[D]):
         """
         chosen = self.documents if documents is None else self._to_documents(documents)
         self._check_texts(chosen)
-        system = self._default_system() if system is None else system
         engine = self._engine()
         with self._errors():
             adapted = engine.adapt(chosen, system=system, on_progress=on_progress)

@@ -84,7 +84,7 @@ class Prompt:
 
     @property
     def has_marks(self) -> bool:
-        """Whether there are other parts than text."""
+        """Whether there are parts that their author marked or attached."""
         return any(isinstance(part, Marked | Attachment) for _, part in self.parts())
 
     def parts(self) -> list[tuple[Place, Part]]:
@@ -96,6 +96,7 @@ class Prompt:
         ]
 
     def role(self, number: int) -> str:
+        """The role of a message, by its number."""
         return str(self._messages[number]["role"])
 
     def left(
@@ -147,6 +148,7 @@ def _exchanged(part: Part, instead: Mapping[Place, str] | None, place: Place) ->
 
 
 def is_system(message: Message) -> bool:
+    """Return whether a message is the system's."""
     return bool(message["role"] == "system")
 
 
@@ -174,6 +176,7 @@ def text_of(message: Message) -> str:
 
 
 def text_of_part(part: Part) -> str:
+    """Return a part's text; a document's with its title."""
     if not isinstance(part, Attachment):
         return part.text
     title, text = part.document.title, part.document.text

@@ -26,6 +26,7 @@ from typing_extensions import Self
 from llamaindex_ttt import prompts
 from llamaindex_ttt.answers import GrowingAnswer, tool_selections
 from llamaindex_ttt.calls import chat_events, completion_events
+from llamaindex_ttt.copies import SharesCallbacks
 from llamaindex_ttt.documents import DocumentLike, to_documents
 from llamaindex_ttt.errors import ShowsErrors
 from llamaindex_ttt.events import AdaptationEvents
@@ -47,7 +48,13 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-class TTTLLM(EngineOptions[DocumentLike], StructuredPrediction, ShowsErrors, FunctionCallingLLM):
+class TTTLLM(
+    EngineOptions[DocumentLike],
+    StructuredPrediction,
+    ShowsErrors,
+    SharesCallbacks,
+    FunctionCallingLLM,
+):
     """A local LLM that reads documents once and adapts to them.
 
     Constructing one is free: weights load at the first call and are shared by all objects of the

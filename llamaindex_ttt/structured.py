@@ -33,6 +33,7 @@ from llama_index.core.types import PydanticProgramMode
 from pydantic import BaseModel, SerializeAsAny, model_validator
 from typing_extensions import Self
 
+from llamaindex_ttt.copies import SharesCallbacks
 from llamaindex_ttt.errors import ShowsErrors, shown
 from llamaindex_ttt.objects import Model, ObjectReader, Said
 
@@ -214,7 +215,7 @@ class StructuredPrediction(LLM):
         yield reader.whole(last, streamed=True)
 
 
-class TTTStructuredLLM(ShowsErrors, StructuredLLM):
+class TTTStructuredLLM(ShowsErrors, SharesCallbacks, StructuredLLM):
     """An LLM all of whose answers are objects of one class, written as JSON.
 
     Beyond LlamaIndex's own: the passages of a prompt stay known to the LLM inside, every method

@@ -20,7 +20,13 @@ from hypothesis import strategies as st
 from llama_index.core import Document, MockEmbedding, PromptTemplate, SummaryIndex, VectorStoreIndex
 from llama_index.core.agent.utils import generate_structured_response
 from llama_index.core.base.response.schema import PydanticResponse
-from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
+from llama_index.core.callbacks import (
+    CallbackManager,
+    CBEventType,
+    LlamaDebugHandler,
+    TokenCountingHandler,
+)
+from llama_index.core.callbacks.schema import EventPayload
 from llama_index.core.chat_engine import SimpleChatEngine
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.llms import (
@@ -707,7 +713,13 @@ def test_what_a_structured_llm_tells_of_itself(make: Make) -> None:
 
 
 def test_copies_and_pickles(tmp_path: Path) -> None:
-    structured = TTTLLM(model=str(tmp_path)).as_structured_llm(Joke)
+    debug = LlamaDebugHandler(print_trace_on_end=False)
+    debug.on_event_start(CBEventType.SYNTHESIZE, {EventPayload.RESPONSE: (_ for _ in "unread")})
+    manager = CallbackManager([debug])
+    structured = TTTLLM(model=str(tmp_path), callback_manager=manager).as_structured_llm(Joke)
+    copied = copy.deepcopy(structured)
+    assert copied.llm is not structured.llm
+    assert copied.callback_manager is copied.llm.callback_manager is manager
     for twin in (copy.deepcopy(structured), pickle.loads(pickle.dumps(structured))):
         assert type(twin) is TTTStructuredLLM
         assert (twin.output_cls, twin.llm.to_payload()) == (Joke, structured.llm.to_payload())

@@ -12,7 +12,8 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
@@ -164,8 +165,10 @@ class SecondLevel:
             ConfigError: See `RemoteFolder`.
         """
         until = math.inf if timeout is None else time.monotonic() + timeout
-        self._remote.try_again()
-        return self._upload_pending(lambda: time.monotonic() < until, on_upload)
+        # What fails behind the scenes just now would keep this from trying at all.
+        with self._background.paused(timeout):
+            self._remote.try_again()
+            return self._upload_pending(lambda: time.monotonic() < until, on_upload)
 
     def resume(self) -> None:
         """Upload behind the scenes what other processes left.
@@ -229,6 +232,7 @@ class _Background:
     """The thread that uploads, if there is one; a forked child has none, and a new lock."""
 
     changed: threading.Condition = field(default_factory=threading.Condition)
+    uploading: threading.Lock = field(default_factory=threading.Lock)
     thread: threading.Thread | None = None
     wanted: bool = False
     until: float = math.inf
@@ -256,6 +260,16 @@ class _Background:
                 )
                 self.thread.start()
 
+    @contextmanager
+    def paused(self, timeout: float | None) -> Iterator[None]:
+        """Keep the thread from uploading, once it ended what it began; wait at most `timeout`."""
+        held = self.uploading.acquire(timeout=-1 if timeout is None else max(timeout, 0.0))
+        try:
+            yield
+        finally:
+            if held:
+                self.uploading.release()
+
     def close(self, timeout: float) -> None:
         """Wait at most `timeout` seconds; after that the thread begins nothing new."""
         with self.changed:
@@ -269,7 +283,9 @@ class _Background:
     def _work(self, upload: Callable[[Callable[[], bool]], int], pause: float) -> None:
         try:
             while self._is_wanted():
-                if upload(lambda: time.monotonic() < self.until):
+                with self.uploading:
+                    left = upload(lambda: time.monotonic() < self.until)
+                if left:
                     self._rest(pause)
         except ConfigError:  # Whoever uses the store in the foreground is told.
             pass

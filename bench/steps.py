@@ -60,9 +60,7 @@ class Trainer:
     def __init__(self, setting: Setting, prefix: FrozenPrefix, config: AdaptationConfig) -> None:
         self._setting, self._prefix, self._config = setting, prefix, config
         self.adapter = QueryAdapter.create(setting.runtime.architecture.projections, config)
-        self._optimizer = make_optimizer(
-            self.adapter, learning_rate=1e-4, weight_decay=config.weight_decay
-        )
+        self._optimizer = make_optimizer(self.adapter, config, 1e-4)
 
     def ours(self, batch: PackedBatch) -> float:
         """One step of this engine; returns its loss."""

@@ -11,26 +11,28 @@ from torch.nn import functional
 
 from ttt_core import AdaptationConfig
 from ttt_core.adapter import QueryAdapter
-from ttt_core.chat import ChatFormat
+from ttt_core.frozen_base import FrozenBase
+from ttt_core.loaded import LoadedModel
 from ttt_core.loading import default_model, load
 from ttt_core.prefill import prefill
 from ttt_core.probe import hold_out, paired_test, score_clozes
-from ttt_core.runtime import Runtime
 from ttt_core.sandbox import make_registry
-from ttt_core.supervision import TokenizedDocument, get_supervision
+from ttt_core.supervision import Given, TokenizedDocument, get_supervision
 
 config = AdaptationConfig(steps=16, learning_rate=3e-3)
-model, tokenizer = load(default_model())
-runtime, chat = Runtime(model), ChatFormat(tokenizer)
+loaded = LoadedModel(*load(default_model()), template_kwargs=None)
+runtime, chat = loaded.runtime, loaded.chat
 
 prompt = chat.prefix(make_registry(256, seed=2).text)
-document = TokenizedDocument.of(prompt, chat, tokenizer)
+document = TokenizedDocument.of(prompt, chat, loaded.tokenizer)
 prefix = prefill(runtime, prompt.input_ids)  # the base model's K,V; never written again
 held_out = hold_out(document, config)
 
 adapter = QueryAdapter.create(runtime.architecture.projections, config)
 optimizer = torch.optim.AdamW(adapter.parameters(), lr=config.learning_rate, weight_decay=0.01)
-supervision = get_supervision("cloze")(document, held_out=held_out.passages, config=config)
+base = FrozenBase(loaded, prompt, prefix, chunk=512)  # for supervisions that ask the model
+given = Given(document, held_out.passages, config, question=None, base=base)
+supervision = get_supervision("cloze")(given)
 
 before = score_clozes(runtime, prefix, document, held_out.deciding, None)
 for step, batch in zip(range(config.steps), supervision.batches(), strict=False):

@@ -19,7 +19,19 @@ CORE = ROOT / "core" / "ttt_core"
 INTEGRATIONS = ("langchain_ttt", "llamaindex_ttt")
 
 LAYERS = [
-    {"errors", "config", "clock", "progress", "flights", "files", "locks", "lru", "lazy"},
+    {
+        "errors",
+        "config",
+        "clock",
+        "progress",
+        "flights",
+        "files",
+        "locks",
+        "lru",
+        "lazy",
+        "examples",
+        "pages",
+    },
     {
         "document",
         "literal",
@@ -50,13 +62,26 @@ LAYERS = [
         "sampling",
         "loading",
     },
-    {"step", "drift", "adapted", "loaded", "prefix_store", "memory"},
-    {"reading", "learning", "probe", "train", "store", "generate", "asking", "scheduler"},
+    {"objectives", "adapted", "loaded", "prefix_store", "memory"},
+    {"step", "drift"},
+    {
+        "reading",
+        "learning",
+        "lesson",
+        "frozen_base",
+        "gate",
+        "probe",
+        "train",
+        "store",
+        "generate",
+        "asking",
+        "scheduler",
+    },
     {"host"},
     {"engine"},
     {"sharing"},
     {""},  # The package itself: the face that users see.
-    {"integration"},
+    {"integration", "evaluation", "diagnostics"},
     {"cli", "__main__", *INTEGRATIONS},
 ]
 """Imports point downwards. A new module gets its place here first."""

@@ -23,10 +23,11 @@ from hypothesis.stateful import (
 from torch.nn import functional
 
 from ttt_core.attention import kernels, layout, reference
+from ttt_core.attention.base import Scoring
 from ttt_core.attention.buffers import TailBuffers, Writing
 from ttt_core.attention.kernels import Kernel, choose_kernel
 from ttt_core.attention.layout import TailLayout, blocks_behind, blocks_in_place
-from ttt_core.attention.merged import Merged, PrefixPart, Scoring, TailPart, attend_merged
+from ttt_core.attention.merged import Merged, PrefixPart, TailPart, attend_merged
 from ttt_core.attention.reference import Attended, attend, attend_backward, merge
 
 few = settings(max_examples=30, deadline=None)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import ttt_core.learning
-import ttt_core.step
+import ttt_core.objectives
 from ttt_core import (
     AdaptationConfig,
     AdaptationError,
@@ -324,7 +324,7 @@ def test_a_loss_that_is_not_finite_restores_the_base(
         loss = cross_entropy(*args, **kwargs)
         return loss * bad if len(calls) == 2 else loss
 
-    monkeypatch.setattr(ttt_core.step.functional, "cross_entropy", broken)
+    monkeypatch.setattr(ttt_core.objectives.functional, "cross_entropy", broken)
     report = forced.adapt(TEXT).report
     assert report is not None
     assert report.decision == "kept_base"
@@ -370,7 +370,7 @@ def test_running_out_of_memory_names_what_to_lower_and_changes_nothing(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ttt_core.step.functional, "cross_entropy", full)
+        patch.setattr(ttt_core.objectives.functional, "cross_entropy", full)
         with pytest.raises(OutOfMemoryError, match="train_chunk"):
             forced.adapt(TEXT)
     assert untouched(model, before)

@@ -48,6 +48,18 @@ def test_thinking_tokens_inverts_generate(
     assert n - 1 <= found <= n  # Whole tokens, rounded down.
 
 
+@given(n=st.integers(0, 10**5), document=st.integers(0, 10**6))
+def test_answering_costs_what_the_paper_says_of_generating(n: int, document: int) -> None:
+    found = flops.answer_flops(QWEN3_4B, n, document)
+    assert found == pytest.approx(generate(36, 2560, 3.8, n, document))
+
+
+def test_a_longer_answer_costs_more_a_token_for_it_sees_itself() -> None:
+    small = architecture(2, 8, 4.0)
+    # C_quad = 2 * 2 * 8 = 32, C_tok = 12 * 2 * 64 = 1536; tokens 1, 2, 3 see 10, 11, 12 others.
+    assert flops.answer_flops(small, 3, 10) == 32 * (10 + 11 + 12) + 3 * 1536
+
+
 @pytest.mark.parametrize(
     ("document", "tokens"),
     [(2_000, 5_911), (8_000, 6_383), (32_000, 7_192), (128_000, 7_831)],

@@ -35,7 +35,11 @@ CHANGES: dict[str, Any] = {
     "parametrization": "full",
     "r": 8,
     "lora_alpha": 8,
+    "layers_to_transform": (1,),
     "supervision": "recurrence",
+    "objective": "attention",
+    "warm_start": False,
+    "optimizer": "sgd",
     "steps": 7,
     "span_length": 7,
     "positions_per_step": 256,
@@ -48,8 +52,14 @@ CHANGES: dict[str, Any] = {
     "early_stopping": False,
     "held_out": 7,
     "max_drift": 0.5,
+    "max_ending_loss": 0.5,
     "seed": 1,
 }
+BESIDE: dict[str, dict[str, Any]] = {
+    "objective": {"supervision": "retrieved"},
+    "optimizer": {"learning_rate": 1e-2},
+}
+"""What a change cannot be without."""
 
 
 def key(**changes: Any) -> str:
@@ -168,13 +178,18 @@ def test_every_field_of_the_recipe_is_tried() -> None:
 
 
 def test_every_part_of_an_identity_is_tried() -> None:
-    tried = {"algorithm", "base", "tokenizer", "template", "prefix", "config"}
+    tried = {"algorithm", "base", "tokenizer", "template", "prefix", "question", "config"}
     assert tried == AdapterIdentity.model_fields.keys()
 
 
 def test_every_change_is_another_key() -> None:
-    recipes = [{"config": AdaptationConfig(**{name: value})} for name, value in CHANGES.items()]
-    parts = [{"base": "B"}, {"tokenizer": "T"}, {"template": "C"}, {"prefix": "P"}]
+    beside = [AdaptationConfig(**fields) for fields in BESIDE.values()]
+    changed = [
+        AdaptationConfig(**{name: value, **BESIDE.get(name, {})}) for name, value in CHANGES.items()
+    ]
+    recipes = [{"config": config} for config in (*beside, *changed)]
+    names = ("base", "tokenizer", "template", "prefix", "question")
+    parts = [{name: "other"} for name in names]
     changes = [{}, {"algorithm": 2}, *parts, *recipes]
     assert len({key(**change) for change in changes}) == len(changes)
 

@@ -102,7 +102,7 @@ def test_a_step_is_the_same_whatever_the_chunk(
 
 def test_the_loss_is_cross_entropy_by_label(runtime: Runtime, prefix: FrozenPrefix) -> None:
     adapter = make_adapter(runtime)
-    optimizer = make_optimizer(adapter, learning_rate=0.1, weight_decay=0.0)
+    optimizer = make_optimizer(adapter, AdaptationConfig(weight_decay=0.0), 0.1)
     batch, ids = in_place(3, 10, 40, labelled=[0, 2]), tokens(N_DOCUMENT)
     with torch.no_grad():
         logits = runtime.model(ids[None]).logits[0, [3, 40]]
@@ -223,7 +223,7 @@ def test_a_loss_that_is_no_number_changes_nothing(
     runtime: Runtime, prefix: FrozenPrefix, poisoned: str
 ) -> None:
     adapter = make_adapter(runtime)
-    optimizer = make_optimizer(adapter, learning_rate=0.1, weight_decay=0.1)
+    optimizer = make_optimizer(adapter, AdaptationConfig(weight_decay=0.1), 0.1)
     training_step(runtime, prefix, adapter, optimizer, tails(5, 9))
     before, optimizer_before = adapter.state_dict(), repr(optimizer.state_dict())
 
@@ -251,7 +251,7 @@ def test_the_borrowed_model_gets_no_gradient(
 ) -> None:
     before = {name: weight.clone() for name, weight in runtime.model.state_dict().items()}
     adapter = make_adapter(runtime, parametrization)
-    optimizer = make_optimizer(adapter, learning_rate=0.1, weight_decay=0.1)
+    optimizer = make_optimizer(adapter, AdaptationConfig(weight_decay=0.1), 0.1)
     for batch in (tails(5, 9), in_place(3, 4, 30)):
         training_step(runtime, prefix, adapter, optimizer, batch, chunk=6)
     assert all(weight.requires_grad for weight in runtime.model.parameters())
@@ -298,7 +298,7 @@ def plain_drift(model: PreTrainedModel, ids: torch.Tensor, adapter: QueryAdapter
 def test_drift_is_what_its_definition_says(runtime: Runtime, prefix: FrozenPrefix) -> None:
     adapter = make_adapter(runtime)
     assert measure_drift(runtime, prefix, SUFFIXES, adapter) == pytest.approx(0, abs=1e-6)
-    optimizer = make_optimizer(adapter, learning_rate=0.05, weight_decay=0.0)
+    optimizer = make_optimizer(adapter, AdaptationConfig(weight_decay=0.0), 0.05)
     training_step(runtime, prefix, adapter, optimizer, tails(12, 9))
     found = measure_drift(runtime, prefix, SUFFIXES, adapter)
     assert found == pytest.approx(plain_drift(runtime.model, tokens(N_DOCUMENT), adapter), rel=1e-4)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from ttt_core import AdaptationConfig, Document
+from tests.supervision.fakes import NoBase, make_given
+from ttt_core import Document
 from ttt_core.chat import ChatFormat
 from ttt_core.config import SupervisionName
 from ttt_core.packed import IGNORE, PackedBatch
@@ -238,10 +240,10 @@ def batches(
     name: SupervisionName,
     document: TokenizedDocument,
     held_out: Sequence[Passage] = (),
-    **options: int,
+    **options: Any,
 ) -> Iterator[PackedBatch]:
-    config = AdaptationConfig(supervision=name, **options)  # type: ignore[arg-type]
-    return get_supervision(name)(document, held_out=held_out, config=config).batches()
+    about = make_given(NoBase(), document, held_out=held_out, supervision=name, **options)
+    return get_supervision(name)(about).batches()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from ttt_core.config import AdaptationConfig, Parametrization
+from ttt_core.errors import ConfigError
 from ttt_core.queries import QueryProjection
 
 if TYPE_CHECKING:
@@ -48,7 +49,12 @@ class QueryAdapter:
         projections: tuple[QueryProjection, ...],
         config: AdaptationConfig,
     ) -> QueryAdapter:
-        """Make an adapter that changes nothing yet, seeded by `config.seed`."""
+        """Make an adapter that changes nothing yet, seeded by `config.seed`.
+
+        Raises:
+            ConfigError: `layers_to_transform` names a layer that is not there.
+        """
+        projections = chosen_layers(projections, config)
         build = _lora_layer if config.parametrization == "lora" else _full_layer
         layers = {}
         # PEFT draws from the global generator, which is the caller's: lend it, then restore it.
@@ -135,7 +141,7 @@ def adapter_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of what `QueryAdapter.state_dict` returns; imports no PEFT."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for projection in projections:
+    for projection in chosen_layers(projections, config):
         name = _PEFT_PREFIX + projection.name
         n_out, n_in = projection.module.weight.shape
         if config.parametrization == "lora":
@@ -145,6 +151,25 @@ def adapter_shapes(
             rows = projection.rows
             shapes[f"{name}.delta"] = (n_out if rows is None else len(rows), n_in)
     return shapes
+
+
+def chosen_layers(
+    projections: tuple[QueryProjection, ...], config: AdaptationConfig
+) -> tuple[QueryProjection, ...]:
+    """Return the projections of the layers that a recipe trains.
+
+    Raises:
+        ConfigError: It names a layer that is not there.
+    """
+    layers = config.layers_to_transform
+    if layers is None:
+        return projections
+    if layers[-1] >= len(projections):
+        raise ConfigError(
+            f"layers_to_transform names layer {layers[-1]}; the model has {len(projections)}, "
+            f"counted from 0"
+        )
+    return tuple(projections[layer] for layer in layers)
 
 
 def _ranges(rows: torch.Tensor) -> tuple[tuple[int, int], ...]:

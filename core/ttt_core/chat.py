@@ -148,6 +148,10 @@ class ChatFormat:
             document_start=len(self._encoder.encode(head)) if found else 0,
         )
 
+    def encode_literal(self, text: str) -> list[int]:
+        """Tokenise what a model or a person wrote: what looks like a control token is none."""
+        return self._encoder.encode(self._encoder.protect(text))
+
     def suffix(
         self,
         prefix: PromptPrefix,

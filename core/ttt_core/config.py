@@ -9,7 +9,24 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Parametrization = Literal["lora", "full"]
-SupervisionName = Literal["cloze", "recurrence", "random_span"]
+SupervisionName = Literal[
+    "cloze",
+    "recurrence",
+    "random_span",
+    "high_loss",
+    "high_entropy",
+    "self_study",
+    "mixture",
+    "evidence",
+    "retrieved",
+]
+Objective = Literal["next_token", "attention"]
+OptimizerName = Literal["adamw", "sgd"]
+QUESTION_SUPERVISIONS = ("evidence", "retrieved")
+"""Supervisions that train for one question, and cannot do without."""
+TAKE_QUESTION = (*QUESTION_SUPERVISIONS, "mixture")
+"""Supervisions that can make use of a question."""
+
 Overflow = Literal["error", "keep_start", "keep_end"]
 DEFAULT_ANSWER_TOKENS = 256
 """Most tokens of an answer where nobody said how many."""
@@ -59,8 +76,18 @@ class AdaptationConfig(Settings):
     """LoRA rank (PEFT's name)."""
     lora_alpha: int = Field(default=32, ge=1)
     """LoRA scaling numerator (PEFT's name): the change is scaled by lora_alpha / r."""
+    layers_to_transform: tuple[int, ...] | None = None
+    """Which layers' queries are trained (PEFT's name), counted from 0; None: all of them."""
     supervision: SupervisionName = "cloze"
-    """On what to train; see `ttt_core.supervision`."""
+    """On what to train; see `ttt_core.supervision`. `evidence` and `retrieved` need a question."""
+    objective: Objective = "next_token"
+    """What is minimised: the loss of the next token, or the divergence of the question's attention
+    from one that looks at the passages that `evidence` or `retrieved` selected (EASE-TTT, arXiv
+    2606.06906)."""
+    warm_start: bool = True
+    """With a question: begin with what the document alone taught, if that was adopted."""
+    optimizer: OptimizerName = "adamw"
+    """`sgd` is without momentum; its learning rates are other ones, so give one."""
     steps: int = Field(default=48, ge=0)
     """Most optimiser steps. Early stopping may end before; 0 leaves the base model as it is."""
     span_length: int = Field(default=128, ge=1)
@@ -84,12 +111,52 @@ class AdaptationConfig(Settings):
     """Clozes never trained on: a third chooses the learning rate and the step, the rest decide."""
     max_drift: float = Field(default=2.0, gt=0)
     """Largest allowed KL divergence from the base (nats per token) on generic questions."""
+    max_ending_loss: float = Field(default=0.25, gt=0)
+    """Largest allowed loss (nats) of what the base says behind a complete quote, mostly that the
+    turn ends: an adapter that unlearns it makes every answer run on."""
     seed: int = Field(default=0, ge=0, lt=2**63)
 
     @property
     def positions(self) -> int:
         """Positions per step of training in place."""
         return self.positions_per_step or self.span_length
+
+    @property
+    def needs_question(self) -> bool:
+        """Whether this recipe is about one question on the document."""
+        return self.supervision in QUESTION_SUPERVISIONS
+
+    def for_document(self) -> AdaptationConfig:
+        """Return the recipe for the document alone: what a question's adapter begins with."""
+        return self.model_copy(update={"supervision": "cloze", "objective": "next_token"})
+
+    @model_validator(mode="after")
+    def _check_objective(self) -> AdaptationConfig:
+        if self.objective == "attention" and not self.needs_question:
+            raise ValueError(
+                f"objective='attention' teaches where to look for a question: it goes with "
+                f"supervision {' or '.join(QUESTION_SUPERVISIONS)}, not {self.supervision}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_optimizer(self) -> AdaptationConfig:
+        if self.optimizer == "sgd" and self.learning_rate == "auto":
+            raise ValueError(
+                "learning_rate='auto' tries rates for adamw; give a number with optimizer='sgd'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_layers(self) -> AdaptationConfig:
+        layers = self.layers_to_transform
+        if layers is not None and (
+            not layers or min(layers) < 0 or list(layers) != sorted(set(layers))
+        ):
+            raise ValueError(
+                f"layers_to_transform holds layers from 0, ascending, each once; not {layers}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_learning_rate(self) -> AdaptationConfig:

@@ -34,7 +34,7 @@ from ttt_core.document import (
 from ttt_core.errors import ConfigError, ReleasedError
 from ttt_core.generate import Answer, AnswerStream, Row
 from ttt_core.host import ModelHost, Resident
-from ttt_core.learning import Learned, Learner
+from ttt_core.learning import Learned, Learner, check_question
 from ttt_core.loading import default_model, load, settled
 from ttt_core.memory import PrefixSource
 from ttt_core.namespace import Namespace, NamespaceLike
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ttt_core.adapter import QueryAdapter
+    from ttt_core.loaded import LoadedModel
 
 
 _LOG = logging.getLogger(__name__)
@@ -166,6 +167,7 @@ class TTTEngine:
         self,
         documents: Documents,
         *,
+        question: str | None = None,
         system: str | None = None,
         config: AdaptationConfig | None = None,
         on_progress: ProgressCallback = ignore_progress,
@@ -174,18 +176,24 @@ class TTTEngine:
 
         Args:
             documents: Text, a `Document`, or several, which are read as one.
+            question: For recipes that train for one question (`supervision="retrieved"` or
+                `"evidence"`): what will be asked. What is learned is stored under a key of its
+                own, and begins with what the document alone taught (`warm_start`).
             system: System prompt; it is frozen together with the document.
             config: The recipe; None: the engine's.
             on_progress: Called along the way; an exception it raises cancels, leaving nothing.
 
         Raises:
+            ConfigError: A question that the recipe has no use for, or none where it needs one.
             DocumentError: Nothing to read.
             DocumentTooLongError: It does not fit the window.
             AdaptationError, OutOfMemoryError, ModelLoadError, UnsupportedModelError, StoreError
         """
+        config = config or self._adaptation
+        check_question(config, question)
         self._load(on_progress)
         encoded = self._encode(as_document(documents), system)
-        return self._adapt(encoded, config or self._adaptation, on_progress)
+        return self._adapt(encoded, config, on_progress, question=question)
 
     def adapt_many(
         self,
@@ -214,6 +222,7 @@ class TTTEngine:
         """
         if isinstance(documents, str | Document):
             raise ConfigError("adapt_many takes a list of documents; adapt takes a single one")
+        check_question(config or self._adaptation, None)
         parts = [as_document(document) for document in documents]
         reader = self._load(on_progress).reader
         for part in parts:
@@ -350,6 +359,11 @@ class TTTEngine:
         return self._resident().model.runtime.architecture.window
 
     @property
+    def loaded(self) -> LoadedModel:
+        """The model with what is derived from it, for those who look inside; loads the model."""
+        return self._resident().model
+
+    @property
     def name(self) -> str | None:
         """What `from_pretrained` was given: a Hub id or a folder; None for a model object."""
         return str(self._recipe["model"]) if self._recipe is not None else None
@@ -470,11 +484,12 @@ class TTTEngine:
         config: AdaptationConfig,
         on_progress: ProgressCallback,
         *,
+        question: str | None = None,
         eager: bool = True,
     ) -> AdaptedDocument:
         """Read, and fetch or train; `eager`: read even if nothing needs to be trained."""
-        key = self._learner().identity(encoded.prompt, config).key(self.namespace)
-        return self._learn(key, encoded, config, on_progress, eager=eager)[1]
+        key = self._learner().identity(encoded.prompt, config, question).key(self.namespace)
+        return self._learn(key, encoded, config, on_progress, question=question, eager=eager)[1]
 
     def _learn(
         self,
@@ -483,6 +498,7 @@ class TTTEngine:
         config: AdaptationConfig,
         on_progress: ProgressCallback,
         *,
+        question: str | None = None,
         eager: bool,
     ) -> tuple[Learned, AdaptedDocument]:
         reader, learner = self._resident().reader, self._learner()
@@ -502,7 +518,17 @@ class TTTEngine:
                 if found := learner.find(key, config):
                     return found
                 _LOG.info("adapting to a document of %d tokens", len(encoded.prompt.input_ids))
-                return learner.learn(key, encoded.prompt, read(), config, on_progress), "trained"
+                start = self._document_adapter(encoded, config, on_progress, question)
+                learned = learner.learn(
+                    key,
+                    encoded.prompt,
+                    read(),
+                    config,
+                    on_progress,
+                    question=question,
+                    start=start,
+                )
+                return learned, "trained"
 
         timeout = self._host.config.adaptation_timeout
         flight = self._host.single_flight(key, waiting(on_progress, timeout), timeout=timeout)
@@ -518,7 +544,7 @@ class TTTEngine:
             namespace=self.namespace,
             prompt=encoded.prompt,
             prefix=partial(self._prefix, encoded),
-            adapter=partial(self._adapter, key, encoded, config),
+            adapter=partial(self._adapter, key, encoded, config, question),
             report=learned.report,
             source=source,
             prefix_source=prefix_source,
@@ -531,11 +557,27 @@ class TTTEngine:
             _LOG.info("document %s: %s in %.1f s", adapted.id, decision, seconds)
         return learned, adapted
 
-    def _adapter(self, key: str, encoded: Encoded, config: AdaptationConfig) -> QueryAdapter | None:
+    def _document_adapter(
+        self,
+        encoded: Encoded,
+        config: AdaptationConfig,
+        on_progress: ProgressCallback,
+        question: str | None,
+    ) -> QueryAdapter | None:
+        """Learn what a question's adapter begins with: what the document alone teaches."""
+        if question is None or not config.warm_start:
+            return None
+        return self._adapt(encoded, config.for_document(), on_progress, eager=False).adapter
+
+    def _adapter(
+        self, key: str, encoded: Encoded, config: AdaptationConfig, question: str | None
+    ) -> QueryAdapter | None:
         """Fetch a document's adapter; should memory and store have lost it, learn it again."""
         held = self._resident().learned.get(key)
         if held is None:
-            held, _ = self._learn(key, encoded, config, ignore_progress, eager=False)
+            held, _ = self._learn(
+                key, encoded, config, ignore_progress, question=question, eager=False
+            )
         return held.adapter
 
     def _rows(

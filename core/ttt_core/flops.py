@@ -38,6 +38,15 @@ def forward_flops(architecture: Architecture, positions: int, document_tokens: i
     return quad * positions * document_tokens + tok * positions
 
 
+def answer_flops(architecture: Architecture, tokens: int, document_tokens: int) -> float:
+    """Cost of `tokens` tokens behind the document, each of which sees those before it.
+
+    That is the paper's generate(n; T), for the tokens of question and answer together.
+    """
+    quad, tok = _coefficients(architecture)
+    return quad * (tokens * document_tokens + tokens * (tokens - 1) / 2) + tok * tokens
+
+
 def thinking_tokens(architecture: Architecture, flops: float, document_tokens: int) -> int:
     """How many tokens the model could have thought for `flops`: generate(n; T) = flops."""
     quad, tok = _coefficients(architecture)

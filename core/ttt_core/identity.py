@@ -33,6 +33,8 @@ class AdapterIdentity(Settings):
     """Hash of the chat template and its variables."""
     prefix: str
     """Hash of the tokens of system prompt and document; see `hash_tokens`."""
+    question: str = ""
+    """Likewise of the tokens of the question that it was trained for; empty: for any."""
     config: AdaptationConfig
     """The recipe."""
 

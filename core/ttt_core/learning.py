@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ttt_core.adapter import QueryAdapter, adapter_shapes
 from ttt_core.chat import as_messages
+from ttt_core.config import TAKE_QUESTION
 from ttt_core.drift import GENERIC_QUESTIONS
-from ttt_core.errors import StoreError
+from ttt_core.errors import ConfigError, StoreError
+from ttt_core.frozen_base import FrozenBase
+from ttt_core.lesson import Task
 from ttt_core.lru import ByteLRU
 from ttt_core.progress import waiting
 from ttt_core.store import AdapterStore, StoredAdapter
 from ttt_core.store.format import QueryRows
 from ttt_core.supervision import TokenizedDocument
-from ttt_core.train import Task, adapt_queries
+from ttt_core.train import adapt_queries
 
 if TYPE_CHECKING:
     from ttt_core.adapted import Source
@@ -109,9 +112,11 @@ class Learner:
         self._store = store
         self._memory = memory
 
-    def identity(self, prompt: PromptPrefix, config: AdaptationConfig) -> AdapterIdentity:
+    def identity(
+        self, prompt: PromptPrefix, config: AdaptationConfig, question: str | None = None
+    ) -> AdapterIdentity:
         """Return what an adapter belongs to; its key is `identity.key(namespace)`."""
-        return self._model.identity(prompt, config, self._store.namespace)
+        return self._model.identity(prompt, config, self._store.namespace, question)
 
     def find(self, key: str, config: AdaptationConfig) -> tuple[Learned, Source] | None:
         """Look for what was learned before, in memory and in the store.
@@ -165,24 +170,39 @@ class Learner:
         prefix: FrozenPrefix,
         config: AdaptationConfig,
         on_progress: ProgressCallback,
+        *,
+        question: str | None = None,
+        start: QueryAdapter | None = None,
     ) -> Learned:
-        """Train on a document and store the result under `key`.
+        """Train on a document, and maybe for a question, and store the result under `key`.
+
+        Args:
+            key: Under what to store it.
+            prompt: System prompt and document.
+            prefix: Their keys and values.
+            config: The recipe.
+            on_progress: Hears of the work.
+            question: What will be asked.
+            start: What to begin with.
 
         Raises:
             AdaptationError, OutOfMemoryError, StoreError
         """
-        model = self._model
+        model, chunk = self._model, self._config.train_chunk
         task = Task(
             runtime=model.runtime,
             prefix=prefix,
             document=TokenizedDocument.of(prompt, model.chat, model.tokenizer),
             generic=[model.chat.suffix(prompt, as_messages(q)) for q in GENERIC_QUESTIONS],
             config=config,
-            chunk=self._config.train_chunk,
+            base=FrozenBase(model, prompt, prefix, chunk=chunk, on_progress=on_progress),
+            chunk=chunk,
+            question=question,
+            start=None if start is None else start.state_dict(),
         )
         adapter, report = adapt_queries(task, on_progress=on_progress)
         entry = StoredAdapter(
-            identity=self.identity(prompt, config),
+            identity=self.identity(prompt, config, question),
             report=report,
             weights=adapter.state_dict() if adapter is not None else {},
             base_model=model.name,
@@ -211,6 +231,25 @@ class Learner:
                 self._store.put(key, entry)
                 pin = self._store.pin(key)
         return pin
+
+
+def check_question(config: AdaptationConfig, question: str | None) -> None:
+    """See that a recipe has the question that it needs, and no other.
+
+    Raises:
+        ConfigError: It has not.
+    """
+    if config.needs_question and (question is None or not question.strip()):
+        raise ConfigError(
+            f"supervision={config.supervision!r} trains for one question: pass it, as in "
+            f"engine.adapt(document, question=...)"
+        )
+    if question is not None and config.supervision not in TAKE_QUESTION:
+        names = ", ".join(map(repr, TAKE_QUESTION))
+        raise ConfigError(
+            f"supervision={config.supervision!r} trains on the document for any question; to train "
+            f"for this one, choose one of {names} in the AdaptationConfig"
+        )
 
 
 def _query_rows(adapter: QueryAdapter | None) -> dict[str, QueryRows]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import transformers
 
-from ttt_core.chat import ChatFormat, PromptPrefix
+from ttt_core.chat import ChatFormat, PromptPrefix, as_messages
 from ttt_core.config import AdaptationConfig, AttentionName
 from ttt_core.fingerprint import text_fingerprint, vocabulary_fingerprint, weights_fingerprint
 from ttt_core.identity import AdapterIdentity, hash_tokens, prefix_key
@@ -36,14 +36,20 @@ class LoadedModel:
         self.eos_token_ids = _eos_token_ids(model, tokenizer)
 
     def identity(
-        self, prompt: PromptPrefix, config: AdaptationConfig, namespace: Namespace
+        self,
+        prompt: PromptPrefix,
+        config: AdaptationConfig,
+        namespace: Namespace,
+        question: str | None = None,
     ) -> AdapterIdentity:
-        """Return what the adapter for `prompt` and `config` belongs to."""
+        """Return what the adapter for `prompt`, `config` and maybe a question belongs to."""
+        asked = [] if question is None else self.chat.suffix(prompt, as_messages(question))
         return AdapterIdentity(
             base=self._base,
             tokenizer=self._tokenizer_fingerprint,
             template=text_fingerprint(self.chat.identity),
             prefix=hash_tokens(namespace, prompt.input_ids),
+            question=hash_tokens(namespace, asked) if asked else "",
             config=config,
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Stage = Literal["load", "prefill", "tune", "train", "probe", "documents", "wait"]
+Stage = Literal["load", "prefill", "prepare", "tune", "train", "probe", "documents", "wait"]
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,11 @@ class AdaptationReport(Settings):
     parametrization: Parametrization
     supervision: SupervisionName
     document_tokens: int
+    fallback: bool = False
+    """Whether the supervision found nothing of its own in the document (no quote, no question worth
+    learning), and something simpler was trained on; see there."""
+    kept_document: bool = False
+    """Whether training for the question was refused, and the adapter is the document's own."""
     steps: int = 0
     """Optimiser steps behind the kept weights."""
     steps_run: int = 0
@@ -69,6 +74,8 @@ class AdaptationReport(Settings):
     probe: ProbeResult | None = None
     drift: float | None = None
     """KL(base || adapted) on generic questions behind the document, nats per token."""
+    ending_loss: float | None = None
+    """How much less likely answers end as the base's do, nats; see `ttt_core.drift`."""
     seconds: dict[str, float] = Field(default_factory=dict)
     """Wall-clock seconds of `tune`, `train` and `probe`."""
     flops: float = 0.0

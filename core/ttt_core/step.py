@@ -8,10 +8,12 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
+
+from ttt_core.objectives import Objective, next_token_loss
 
 if TYPE_CHECKING:
     from ttt_core.adapter import QueryAdapter
+    from ttt_core.config import AdaptationConfig
     from ttt_core.packed import PackedBatch
     from ttt_core.prefix import FrozenPrefix
     from ttt_core.runtime import Runtime
@@ -56,12 +58,13 @@ def _memory(weights: Iterable[torch.nn.Parameter]) -> set[int]:
 
 
 def make_optimizer(
-    adapter: QueryAdapter, *, learning_rate: float, weight_decay: float
+    adapter: QueryAdapter, config: AdaptationConfig, learning_rate: float
 ) -> torch.optim.Optimizer:
-    """AdamW over the adapter's weights; fused, since many small matrices cost by their number."""
-    return torch.optim.AdamW(
-        adapter.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
-    )
+    """Make the optimiser over the adapter's weights; fused: many small matrices cost by number."""
+    weights, decay = adapter.parameters(), config.weight_decay
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(weights, lr=learning_rate, weight_decay=decay, fused=True)
+    return torch.optim.AdamW(weights, lr=learning_rate, weight_decay=decay, fused=True)
 
 
 def training_step(
@@ -71,6 +74,7 @@ def training_step(
     optimizer: torch.optim.Optimizer,
     batch: PackedBatch,
     *,
+    objective: Objective = next_token_loss,
     max_grad_norm: float = 1.0,
     chunk: int = 1024,
     activations: Activations | None = None,
@@ -86,6 +90,7 @@ def training_step(
         adapter: What is trained.
         optimizer: Its optimiser.
         batch: Tokens and labels.
+        objective: What is minimised.
         max_grad_norm: Gradients are clipped to this norm.
         chunk: Tokens per forward and backward pass; a tail is never cut.
         activations: Counts what the passes keep.
@@ -104,12 +109,10 @@ def training_step(
         counting = nullcontext() if activations is None else activations.counted(parameters)
         with runtime.turn(adapter) as model, torch.enable_grad():
             with counting:
-                logits = runtime.attention.forward_batch(model, prefix, part)
-                loss = functional.cross_entropy(
-                    logits, part.targets.to(logits.device), reduction="sum"
-                )
+                loss = objective(runtime, model, prefix, part)
             # Not backward(): it would also fill .grad of the borrowed model's own weights.
-            gradients = torch.autograd.grad(loss / n_labels, parameters)
+            # Layers behind the one whose attention is taught have no part in that loss.
+            gradients = torch.autograd.grad(loss / n_labels, parameters, materialize_grads=True)
         sums = [a + b for a, b in zip(sums, gradients, strict=True)] if sums else list(gradients)
         total += loss.item()
     try:

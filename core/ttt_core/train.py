@@ -17,8 +17,11 @@ import torch
 
 from ttt_core import flops
 from ttt_core.adapter import QueryAdapter
-from ttt_core.drift import measure_drift
+from ttt_core.drift import ending_tokens, measure_drift, measure_ending_loss
 from ttt_core.errors import AdaptationError
+from ttt_core.gate import Measured, judge
+from ttt_core.lazy import lazy_property
+from ttt_core.lesson import Lesson, Task
 from ttt_core.probe import (
     FEWEST,
     ClozeScores,
@@ -30,12 +33,10 @@ from ttt_core.probe import (
 from ttt_core.progress import Progress, ProgressCallback, Stage, ignore_progress
 from ttt_core.report import AdaptationReport, LearningRateTrial, ProbeResult
 from ttt_core.step import Activations, NonFiniteLossError, make_optimizer, training_step
-from ttt_core.supervision import Cloze, Supervision, TokenizedDocument, get_supervision
+from ttt_core.supervision import Cloze
 
 if TYPE_CHECKING:
-    from ttt_core.config import AdaptationConfig
-    from ttt_core.prefix import FrozenPrefix
-    from ttt_core.runtime import Runtime
+    pass
 
 LADDERS = {"lora": (3e-3, 1e-3, 1e-4), "full": (1e-3, 1e-4, 1e-5)}
 """Learning rates tried by `auto`: the sandbox's best down to the paper's plateau."""
@@ -66,27 +67,6 @@ class _Costs:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
-@dataclass(frozen=True)
-class Task:
-    """What is adapted to what, fixed for one adaptation.
-
-    Attributes:
-        runtime: The model.
-        prefix: The document's keys and values.
-        document: The document's tokens and passages.
-        generic: Tokenised generic questions for the drift.
-        config: The recipe.
-        chunk: Tokens per forward and backward pass.
-    """
-
-    runtime: Runtime
-    prefix: FrozenPrefix
-    document: TokenizedDocument
-    generic: Sequence[Sequence[int]]
-    config: AdaptationConfig
-    chunk: int = 1024
-
-
 def adapt_queries(
     task: Task, *, on_progress: ProgressCallback = ignore_progress
 ) -> tuple[QueryAdapter | None, AdaptationReport]:
@@ -106,9 +86,7 @@ def adapt_queries(
 class _Run:
     """One sequence of optimiser steps at one learning rate, and the best weights on the way."""
 
-    def __init__(
-        self, task: Task, supervision: Supervision, learning_rate: float, costs: _Costs
-    ) -> None:
+    def __init__(self, task: Task, lesson: Lesson, learning_rate: float, costs: _Costs) -> None:
         config = task.config
         self.learning_rate = learning_rate
         self.losses: list[float] = []
@@ -116,12 +94,11 @@ class _Run:
         self.best_loss = math.inf
         self._task = task
         self._costs = costs
-        self.adapter = QueryAdapter.create(task.runtime.architecture.projections, config)
+        self.adapter = task.new_adapter()
         self._best = self._initial = self.adapter.state_dict()
-        self._optimizer = make_optimizer(
-            self.adapter, learning_rate=learning_rate, weight_decay=config.weight_decay
-        )
-        self._batches = supervision.batches()
+        self._optimizer = make_optimizer(self.adapter, config, learning_rate)
+        self._objective = lesson.objective
+        self._batches = lesson.batches()
 
     @property
     def steps(self) -> int:
@@ -137,6 +114,7 @@ class _Run:
             self.adapter,
             self._optimizer,
             batch,
+            objective=self._objective,
             max_grad_norm=task.config.max_grad_norm,
             chunk=task.chunk,
             activations=first,  # Counting costs time, and every step keeps about the same.
@@ -171,35 +149,26 @@ class _Adaptation:
         self._on_progress = on_progress
         self._costs = _Costs(Activations(task.runtime))
         self._held_out = hold_out(task.document, task.config)
-        self._supervision = get_supervision(task.config.supervision)(
-            task.document, held_out=self._held_out.passages, config=task.config
-        )
         self._trials: list[LearningRateTrial] = []
         self._before: ClozeScores | None = None  # The base's scores, for the decision.
 
     def run(self) -> tuple[QueryAdapter | None, AdaptationReport]:
         config = self._config
         if config.steps == 0:
-            return self._keep_base("no steps were asked for (steps=0)")
-        if not self._has_material():
-            return self._keep_base(
-                f"the document is too short or too uniform for {config.supervision} supervision"
-            )
-        if config.gate and not self._held_out.can_decide:
-            return self._keep_base(
-                f"only {len(self._held_out.deciding)} held-out clozes, fewer than the {FEWEST} "
-                f"needed to judge; the rule is to keep the base then "
-                f"(AdaptationConfig(gate=False) overrides)"
-            )
-        if config.gate and (reason := self._nothing_to_mend()):
-            return self._keep_base(reason)
+            return self._refuse("no steps were asked for (steps=0)")
+        if self._must_gain and (reason := self._cannot_show_a_gain()):
+            return self._refuse(reason)
+        if next(self._lesson.batches(), None) is None:
+            return self._refuse(self._lesson.nothing)
+        if self._must_gain and not self._held_out.deciding:
+            return self._refuse(self._too_few)
         run = self._tune()
         if run is None:
-            return self._keep_base("the loss was not finite at any learning rate")
+            return self._refuse("the loss was not finite at any learning rate")
         try:
             self._train(run)
         except NonFiniteLossError:
-            return self._keep_base(
+            return self._refuse(
                 f"the loss was not finite at step {run.steps + 1}; base restored", run
             )
         if not run.changed():
@@ -209,11 +178,21 @@ class _Adaptation:
             )
         return self._decide(run)
 
-    def _has_material(self) -> bool:
-        return next(self._supervision.batches(), None) is not None
+    @lazy_property
+    def _lesson(self) -> Lesson:
+        """Made when it is needed: some supervisions let the model write first."""
+        with self._costs.stage("prepare"):
+            return Lesson(self._task, self._held_out.passages)
 
-    def _nothing_to_mend(self) -> str | None:
-        """Say so if the base is right too often for any training to show a gain."""
+    def _cannot_show_a_gain(self) -> str | None:
+        """Say so if there are too few clozes, or the base is right too often to show a gain.
+
+        Where there are none at all, it is more to the point to ask for material first.
+        """
+        if not self._held_out.deciding:
+            return None
+        if not self._held_out.can_decide:
+            return self._too_few
         with self._costs.stage("probe"):
             before = self._score(self._held_out.deciding, None)
         self._before = before
@@ -225,13 +204,22 @@ class _Adaptation:
             f"exactly: too few are left for a significant gain, so nothing was trained"
         )
 
+    @property
+    def _too_few(self) -> str:
+        return (
+            f"only {len(self._held_out.deciding)} held-out clozes, fewer than the {FEWEST} needed "
+            f"to judge; the rule is to keep the base then (AdaptationConfig(gate=False) overrides)"
+        )
+
     def _tune(self) -> _Run | None:
         """Start training at each learning rate, and return the run that did best."""
         rates = self._config.learning_rate
         ladder: tuple[float, ...] = (
             LADDERS[self._config.parametrization] if rates == "auto" else (rates,)
         )
-        if len(ladder) > 1 and not self._held_out.choosing:
+        if self._for_question:
+            ladder = ladder[-1:]  # What was published for it: nothing here measures a question.
+        elif not self._can_choose:
             ladder = ladder[len(ladder) // 2 :][:1]  # Nothing to choose by: a cautious rung.
         if len(ladder) == 1:
             return self._new_run(ladder[0])
@@ -255,7 +243,7 @@ class _Adaptation:
     def _train(self, run: _Run) -> None:
         """Train on to the last step, or until held-out clozes stop improving."""
         total, waited = self._config.steps, 0
-        watch = self._config.early_stopping and bool(self._held_out.choosing)
+        watch = self._config.early_stopping and self._can_choose
         with self._costs.stage("train"):
             while run.steps < total and waited < PATIENCE:
                 self._advance(run, min(TRIAL_STEPS, total - run.steps), "train", run.steps, total)
@@ -270,44 +258,49 @@ class _Adaptation:
 
     def _decide(self, run: _Run) -> tuple[QueryAdapter | None, AdaptationReport]:
         with self._costs.stage("probe"):
-            probe = self._probe(run.adapter)
-            task = self._task
-            drift = measure_drift(task.runtime, task.prefix, task.generic, run.adapter)
-        reasons, adopt = self._reasons(probe, drift)
-        report = self._report(run, adopt, reasons, probe, drift)
-        return (run.adapter if adopt else None), report
+            measured = self._measure(run.adapter)
+        verdict = judge(self._config, measured, for_question=self._for_question)
+        adapter = run.adapter if verdict.adopt else self._kept
+        reasons = verdict.reasons
+        if adapter is not run.adapter and adapter is not None:
+            reasons = (*reasons, "what the document alone taught is kept")
+        return adapter, self._report(run, adapter, reasons, measured)
 
-    def _reasons(self, probe: ProbeResult | None, drift: float) -> tuple[tuple[str, ...], bool]:
-        config = self._config
-        if not config.gate:
-            return ("the gate is off (gate=False)",), True
-        assert probe is not None
-        gain = (
-            f"held-out gain {probe.gain:+.3f} nats per token on {probe.clozes} clozes, "
-            f"p = {probe.p_value:.3g}"
+    def _measure(self, adapter: QueryAdapter) -> Measured:
+        task, clozes = self._task, self._held_out.deciding
+        probe, ending = self._probe(adapter), None
+        if clozes:
+            self._costs.probed_tokens += ending_tokens(task.document, clozes)
+            ending = measure_ending_loss(task.runtime, task.prefix, task.document, clozes, adapter)
+        return Measured(
+            probe, measure_drift(task.runtime, task.prefix, task.generic, adapter), ending
         )
-        right = (
-            f"continued exactly: {probe.right_before:.0%} before, {probe.right_after:.0%} after, "
-            f"p = {probe.right_p_value:.3g}"
-        )
-        level = f"not significant at {config.significance:g}"
-        exact = f"exact continuations: {level}"
-        # "not <" and not ">=": a comparison with NaN must never adapt.
-        if not probe.p_value < config.significance:
-            return (gain, level), False
-        if not probe.right_p_value < config.significance:
-            return (gain, right, exact), False
-        if not drift <= config.max_drift:
-            limit = f"drift {drift:.2f} nats per token is above max_drift={config.max_drift:g}"
-            return (gain, right, limit), False
-        return (gain, right), True
+
+    @property
+    def _for_question(self) -> bool:
+        return self._task.question is not None
+
+    @property
+    def _can_choose(self) -> bool:
+        """Whether held-out clozes tell how well training goes: not if it is for a question."""
+        return bool(self._held_out.choosing) and not self._for_question
+
+    @property
+    def _must_gain(self) -> bool:
+        """Whether held-out clozes have to show a gain; for a question they only show harm."""
+        return self._config.gate and not self._for_question
+
+    @property
+    def _kept(self) -> QueryAdapter | None:
+        """What is left where training is refused: the document's own adapter, or the base."""
+        return self._task.new_adapter() if self._task.start is not None else None
 
     def _probe(self, adapter: QueryAdapter) -> ProbeResult | None:
         clozes = self._held_out.deciding
         if len(clozes) < 2:
             return None
         self._on_progress(Progress("probe", 0, len(clozes)))
-        before = self._before or self._score(clozes, None)
+        before = self._before or self._score(clozes, self._kept)
         after = self._score(clozes, adapter)
         self._on_progress(Progress("probe", len(clozes), len(clozes)))
         return paired_test(before, after)
@@ -331,42 +324,46 @@ class _Adaptation:
         return score_clozes(task.runtime, task.prefix, task.document, clozes, adapter)
 
     def _new_run(self, learning_rate: float) -> _Run:
-        return _Run(self._task, self._supervision, learning_rate, self._costs)
+        return _Run(self._task, self._lesson, learning_rate, self._costs)
 
-    def _keep_base(
+    def _refuse(
         self, reason: str, run: _Run | None = None
     ) -> tuple[QueryAdapter | None, AdaptationReport]:
-        return None, self._report(run, False, (reason,), None, None)
+        kept = self._kept
+        return kept, self._report(run, kept, (reason,), None)
 
     def _report(
         self,
         run: _Run | None,
-        adopt: bool,
+        adapter: QueryAdapter | None,
         reasons: tuple[str, ...],
-        probe: ProbeResult | None,
-        drift: float | None,
+        measured: Measured | None,
     ) -> AdaptationReport:
         costs, architecture = self._costs, self._task.runtime.architecture
         tokens = len(self._task.prefix)
         spent = flops.training_flops(architecture, costs.trained_tokens, tokens)
-        spent += flops.forward_flops(architecture, costs.probed_tokens, tokens)
+        forward = costs.probed_tokens + self._task.base.computed_tokens
+        spent += flops.forward_flops(architecture, forward, tokens)
         return AdaptationReport(
-            decision="adapted" if adopt else "kept_base",
+            decision="adapted" if adapter is not None else "kept_base",
             reasons=reasons,
             parametrization=self._config.parametrization,
             supervision=self._config.supervision,
             document_tokens=tokens,
+            fallback=run is not None and self._lesson.fallback,
+            kept_document=adapter is not None and (run is None or adapter is not run.adapter),
             steps=run.best_step if run else 0,
             steps_run=costs.steps,
             positions=costs.trained_tokens,
-            probed_tokens=costs.probed_tokens,
+            probed_tokens=forward,
             losses=tuple(run.losses) if run else (),
             attention=self._task.runtime.attention.name,
             activation_bytes=costs.activations.peak,
             learning_rate=run.learning_rate if run else None,
             trials=tuple(self._trials),
-            probe=probe,
-            drift=drift,
+            probe=measured.probe if measured else None,
+            drift=measured.drift if measured else None,
+            ending_loss=measured.ending_loss if measured else None,
             seconds=dict(costs.seconds),
             flops=spent,
             thinking_tokens=flops.thinking_tokens(architecture, spent, tokens),

@@ -62,6 +62,19 @@ def test_ask_adapts_stores_and_fetches(ttt: Invoke, registry_file: Path, store: 
     assert len(entries(store)) == 1
 
 
+def test_ask_trains_for_its_one_question(ttt: Invoke, registry_file: Path, store: Path) -> None:
+    chosen = ("--supervision", "retrieved", "--no-gate", *RECIPE, *FEW)
+    value = parsed(ttt("ask", str(registry_file), "Where is it?", "--json", *chosen))
+    assert value["report"]["supervision"] == "retrieved"
+    assert len(entries(store)) == 2, "the document's adapter, and the question's"
+    several = ttt("ask", str(registry_file), "-q", "a?", "-q", "b?", *chosen)
+    assert several.exit_code != 0
+    assert "give exactly one" in several.stderr
+    alone = ttt("adapt", str(registry_file), *chosen[:-2])
+    assert alone.exit_code != 0
+    assert "trains for one question" in alone.stderr
+
+
 def test_ask_many_questions_in_one_object(ttt: Invoke, registry_file: Path, store: Path) -> None:
     asked = [f"Where is {name}?" for name in "abcdefghijklmnopqrst"]  # More than a batch.
     options = [part for question in asked for part in ("-q", question)]

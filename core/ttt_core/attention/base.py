@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import torch
@@ -12,6 +13,42 @@ if TYPE_CHECKING:
 
     from ttt_core.packed import PackedBatch
     from ttt_core.prefix import FrozenPrefix
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How scores are made: their factor, and Gemma 2's soft cap."""
+
+    scale: float
+    softcap: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What one layer's attention is about to read, as it meets: rotated, normalised, not scaled.
+
+    Attributes:
+        layer: Its index.
+        query: Shape (1, n_heads, n_tokens, head_dim); its gradient reaches the adapter.
+        keys: The prefix's, shape (1, n_kv_heads, n_prefix, head_dim).
+        own_keys: Those of the tokens of this pass, shape (1, n_kv_heads, n_tokens, head_dim); in
+            place they stand in the prefix already.
+        scoring: How scores are made of both.
+        window: How many tokens back this layer sees, itself included; None: to the beginning.
+        sinks: Learned scores that take mass and give nothing, shape (n_heads,); None: no such.
+    """
+
+    layer: int
+    query: torch.Tensor
+    keys: torch.Tensor
+    own_keys: torch.Tensor
+    scoring: Scoring
+    window: int | None
+    sinks: torch.Tensor | None
+
+
+Observer: TypeAlias = Callable[[Seen], None]
+"""Is shown what every layer reads; it changes nothing."""
 
 
 class Tails(Protocol):
@@ -72,9 +109,28 @@ class Attention(Protocol):
         ...
 
     def forward_batch(
-        self, model: PreTrainedModel, prefix: FrozenPrefix, batch: PackedBatch
+        self,
+        model: PreTrainedModel,
+        prefix: FrozenPrefix,
+        batch: PackedBatch,
+        *,
+        observer: Observer | None = None,
     ) -> torch.Tensor:
-        """Run a whole batch once; logits at its labelled tokens, (n_labels, vocab_size), fp32."""
+        """Run a whole batch once.
+
+        Args:
+            model: The model, as a turn lends it.
+            prefix: What was read.
+            batch: Tokens; logits are computed where they are labelled.
+            observer: Is shown what every layer reads.
+
+        Returns:
+            Logits in fp32, shape (n_labels, vocab_size).
+
+        Raises:
+            UnsupportedModelError: There is an observer, and this path or this kind of attention
+                cannot show queries and keys (latent attention; the model's own).
+        """
         ...
 
     def prefill(self, input_ids: Sequence[int]) -> Prefilling:

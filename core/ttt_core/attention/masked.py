@@ -15,11 +15,13 @@ import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 from ttt_core.attention.buffers import PrefixBuffers
+from ttt_core.errors import UnsupportedModelError
 from ttt_core.queries import Architecture, check_attention_implementation, input_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from ttt_core.attention.base import Observer
     from ttt_core.packed import PackedBatch
     from ttt_core.prefix import FrozenPrefix
 
@@ -45,9 +47,19 @@ class ModelAttention:
         return _Context(self.architecture, prefix, self.name, in_place=False)
 
     def forward_batch(
-        self, model: PreTrainedModel, prefix: FrozenPrefix, batch: PackedBatch
+        self,
+        model: PreTrainedModel,
+        prefix: FrozenPrefix,
+        batch: PackedBatch,
+        *,
+        observer: Observer | None = None,
     ) -> torch.Tensor:
-        """Run a whole batch once; logits at its labelled tokens, (n_labels, vocab_size), fp32."""
+        """Run a whole batch once; see `ttt_core.attention.base.Attention`."""
+        if observer is not None:
+            raise UnsupportedModelError(
+                f"attention can be looked into where it is ours, and this model keeps its own "
+                f"({self.name})"
+            )
         in_place = batch.segment_ids is None
         segments = torch.zeros_like(batch.input_ids) if in_place else batch.segment_ids
         assert segments is not None

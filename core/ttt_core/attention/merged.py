@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
+from ttt_core.attention.base import Scoring
 from ttt_core.attention.kernels import REFERENCE, Kernel
 from ttt_core.attention.layout import Block, TailLayout
 from ttt_core.attention.reference import (
@@ -57,14 +58,6 @@ class Part(Protocol):
     def backward(self, query: torch.Tensor, upstream: Upstream) -> torch.Tensor:
         """Return the gradient of `query`."""
         ...
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """How scores are made: their factor, and Gemma 2's soft cap."""
-
-    scale: float
-    softcap: float | None
 
 
 class PrefixPart:

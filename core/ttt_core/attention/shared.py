@@ -17,11 +17,12 @@ import torch
 from torch import nn
 from transformers import AttentionInterface
 
+from ttt_core.attention.base import Observer, Scoring, Seen
 from ttt_core.attention.buffers import PrefixBuffers, TailBuffers
 from ttt_core.attention.kernels import REFERENCE, Kernel, choose_kernel
 from ttt_core.attention.latent import LatentPart, can_absorb
 from ttt_core.attention.layout import Block, TailLayout, blocks_behind, blocks_in_place
-from ttt_core.attention.merged import Merged, PrefixPart, Scoring, TailPart, attend_merged
+from ttt_core.attention.merged import Merged, PrefixPart, TailPart, attend_merged
 from ttt_core.errors import UnsupportedModelError
 from ttt_core.packed import PackedBatch
 from ttt_core.prefix import FrozenPrefix
@@ -79,15 +80,20 @@ class SharedPrefixAttention:
         return _Prefilling(self, input_ids)
 
     def forward_batch(
-        self, model: PreTrainedModel, prefix: FrozenPrefix, batch: PackedBatch
+        self,
+        model: PreTrainedModel,
+        prefix: FrozenPrefix,
+        batch: PackedBatch,
+        *,
+        observer: Observer | None = None,
     ) -> torch.Tensor:
-        """Run a whole batch once; logits at its labelled tokens, (n_labels, vocab_size), fp32."""
+        """Run a whole batch once; see `ttt_core.attention.base.Attention`."""
         layout = None
         if batch.segment_ids is not None:
             segments = batch.segment_ids.tolist()
             rows = {segment: row for row, segment in enumerate(dict.fromkeys(segments))}
             layout = TailLayout.of([rows[segment] for segment in segments], [0] * len(rows))
-        work = _Pass(self, prefix, batch.position_ids, layout)
+        work = _Pass(self, prefix, batch.position_ids, layout, observer=observer)
         logits = _run(model, work, batch.input_ids, batch.position_ids, batch.labelled)
         self.used(work.kernels)
         return logits
@@ -131,11 +137,13 @@ class _Pass:
         positions: torch.Tensor,
         layout: TailLayout | None,
         extend: Extend | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._attention = attention
         self._prefix = prefix
         self._layout = layout
         self._extend = extend
+        self._observer = observer
         self.kernels: set[str] = set()  # That have read the prefix.
         self._blocks: dict[int | None, list[Block]] = {}
         for window in set(attention.architecture.layer_windows):
@@ -157,6 +165,8 @@ class _Pass:
         """Attend in one layer; shapes (1, heads, n_tokens, dim) throughout."""
         layer: int = module.layer_idx  # type: ignore[assignment]
         window = self._attention.architecture.layer_windows[layer]
+        if self._observer is not None:
+            self._observer(self._seen(layer, query, keys, scoring, sinks))
         parts = [
             self._part(module, block, query, (keys.shape[1], values.shape[-1]), scoring)
             for block in self._blocks[window]
@@ -170,6 +180,23 @@ class _Pass:
                 self._layout, read[0].detach(), read[1].detach(), window, scoring, kernel
             )
         return attend_merged(query, Merged(parts, tail, sinks), rows, values.shape[-1])
+
+    def _seen(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        own_keys: torch.Tensor,
+        scoring: Scoring,
+        sinks: torch.Tensor | None,
+    ) -> Seen:
+        keys = self._prefix.keys[layer]
+        if (keys.shape[1], keys.shape[-1]) != (own_keys.shape[1], own_keys.shape[-1]):
+            raise UnsupportedModelError(
+                "attention can be looked into where a model caches its keys; this one caches "
+                "latents"
+            )
+        window = self._attention.architecture.layer_windows[layer]
+        return Seen(layer, query, keys, own_keys, scoring, window, sinks)
 
     def _kernel(self, query: torch.Tensor, value_dim: int) -> Kernel:
         wanted = self._attention.kernel

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import warnings
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ttt_core import __version__
 from ttt_core.cli import options, place
+from ttt_core.cli.eval_command import evaluate
 from ttt_core.cli.failures import reported
 from ttt_core.cli.inputs import check_names, sort_arguments
 from ttt_core.cli.store import app as store_app
@@ -198,3 +200,93 @@ def demo(
             place=place.Place(store, namespace, remote, store_limit),
         )
         showing.demo(setup, lines=lines, questions=questions, seed=seed, as_json=as_json)
+
+
+@app.command()
+def diagnose(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar='FILE... "QUESTION"',
+            help="Text, Markdown or source files (- is stdin), then the question.",
+        ),
+    ],
+    needle: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="A piece of the document that the answer rests on, copied from it; can be "
+            "repeated. Default: the passages that share most words with the question.",
+        ),
+    ] = None,
+    answer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="The true answer; attention is measured at each of its tokens.",
+            show_default="the model's own, if the needle holds it",
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Write a page with figures that needs no network."),
+    ] = None,
+    no_dilution: Annotated[
+        bool,
+        typer.Option("--no-dilution", help="Do not measure on pieces of the document as well."),
+    ] = False,
+    question: Annotated[
+        list[str] | None,
+        typer.Option("--question", "-q", metavar="TEXT", help="The question."),
+    ] = None,
+    system: options.System = None,
+    on_overflow: options.OnOverflow = "error",
+    as_json: options.AsJson = False,
+    model: options.Model = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    no_adapt: options.NoAdapt = False,
+    steps: options.Steps = None,
+    learning_rate: options.LearningRate = None,
+    supervision: options.Supervision = None,
+    parametrization: options.Parametrize = None,
+    no_gate: options.NoGate = False,
+    store: place.Store = None,
+    namespace: place.NamespaceName = None,
+    remote: place.Remote = None,
+    store_limit: place.StoreLimit = None,
+    keep_kv: options.KeepKV = None,
+    max_new_tokens: options.MaxNewTokens = None,
+) -> None:
+    """Show what adapting does to the attention on what an answer rests on, by layer and head.
+
+    Measures before and after, and on ever longer pieces of the document.
+    """
+    from ttt_core.cli import diagnose as diagnosing
+
+    with reported(as_json=as_json):
+        inputs = sort_arguments(arguments, question or [])
+        recipe = options.adaptation_config(
+            steps=steps,
+            learning_rate=learning_rate,
+            supervision=supervision,
+            parametrization=parametrization,
+            no_gate=no_gate,
+        )
+        setup = options.Setup(
+            model=model,
+            device=device,
+            dtype=dtype,
+            system=system,
+            runtime=options.runtime_config(keep_kv=keep_kv, on_overflow=on_overflow),
+            adaptation=None if no_adapt else recipe,
+            place=place.Place(store, namespace, remote, store_limit),
+        )
+        decoding = options.generation_config(
+            max_new_tokens=max_new_tokens, temperature=0.0, seed=None
+        )
+        wanted = diagnosing.Wanted(tuple(needle or ()), answer, not no_dilution, html)
+        diagnosing.diagnose(inputs, setup, decoding, wanted, as_json=as_json)
+
+
+app.command("eval")(evaluate)

@@ -29,10 +29,11 @@ _LEAVE = frozenset({"exit", "quit"})
 def ask(inputs: Inputs, setup: Setup, decoding: GenerationConfig, *, as_json: bool) -> None:
     """Answer the questions, or ask for them."""
     questions = inputs.questions or _questions_from_stdin(inputs, as_json=as_json)
+    learned_for = _only_question(questions, setup)
     documents = read_documents(inputs.names)
     warn_of_toy(setup, documents)
     with opened(setup) as engine:
-        adapted = learn(engine, documents, setup)
+        adapted = learn(engine, documents, setup, question=learned_for)
         console.status(summary(adapted))
         if as_json:
             answers = answer_all(engine, adapted, questions, decoding)
@@ -69,6 +70,18 @@ def answer_all(
         answers += engine.generate_batch(adapted, part, config=decoding)
         on_batch(len(answers))
     return answers
+
+
+def _only_question(questions: Sequence[str], setup: Setup) -> str | None:
+    """Return the question to train for, where the recipe trains for one."""
+    recipe = setup.adaptation
+    if recipe is None or not recipe.needs_question:
+        return None
+    if len(questions) != 1:
+        raise UsageProblem(
+            f"--supervision {recipe.supervision} trains for one question; give exactly one"
+        )
+    return questions[0]
 
 
 def _questions_from_stdin(inputs: Inputs, *, as_json: bool) -> tuple[str, ...]:

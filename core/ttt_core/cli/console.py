@@ -17,6 +17,7 @@ from ttt_core.progress import Progress as Report
 _STAGES = {
     "load": "loading",
     "prefill": "reading",
+    "prepare": "choosing passages",
     "tune": "trying rates",
     "train": "training",
     "probe": "judging",

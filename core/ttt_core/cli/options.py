@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -23,6 +23,7 @@ _MODEL = "Model"
 _ADAPTING = "Adapting"
 _ANSWERING = "Answering"
 _RECIPE = AdaptationConfig()
+_NAMES = get_args(SupervisionName)
 
 Model = Annotated[
     str | None,
@@ -69,8 +70,7 @@ Supervision = Annotated[
     SupervisionName | None,
     typer.Option(
         metavar="METHOD",
-        help="On what to train: cloze, recurrence or random_span "
-        f"(default: {_RECIPE.supervision}).",
+        help=f"On what to train: {', '.join(_NAMES)} (default: {_RECIPE.supervision}).",
         rich_help_panel=_ADAPTING,
     ),
 ]

@@ -51,15 +51,23 @@ def opened(setup: Setup) -> Iterator[TTTEngine]:
         warn_of_pending(store)
 
 
-def learn(engine: TTTEngine, documents: Sequence[Document], setup: Setup) -> AdaptedDocument:
-    """Read the documents and, unless told otherwise, adapt to them."""
+def learn(
+    engine: TTTEngine,
+    documents: Sequence[Document],
+    setup: Setup,
+    *,
+    question: str | None = None,
+) -> AdaptedDocument:
+    """Read the documents and, unless told otherwise, adapt to them; maybe for one question."""
     if setup.runtime.on_overflow == "error":
         _refuse_hopeless(engine, documents)
     with _nothing_stored(), console.Bars() as bars:
         if setup.adaptation is None:
             adapted = engine.read(documents, system=setup.system, on_progress=bars)
         else:
-            adapted = engine.adapt(documents, system=setup.system, on_progress=bars)
+            adapted = engine.adapt(
+                documents, question=question, system=setup.system, on_progress=bars
+            )
     if adapted.dropped_tokens:
         console.note(
             f"note: the document is longer than the model's window; {adapted.dropped_tokens:,} "

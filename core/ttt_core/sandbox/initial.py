@@ -33,7 +33,7 @@ def add_induction_circuit(model: Qwen3ForCausalLM, *, generator: torch.Generator
     earlier (head 1), and where two earlier tokens agree at once (head 2), and copies the token
     found there towards the logits.
     """
-    own, *back = _subspaces(model, generator)
+    own, *back = _subspaces(model, generator)[:4]
     _write_constant(model)
     for head, target in enumerate(back):
         _look_back(model, head=head, distance=head + 1, source=own, target=target)
@@ -45,7 +45,7 @@ def add_induction_circuit(model: Qwen3ForCausalLM, *, generator: torch.Generator
 
 
 def _subspaces(model: Qwen3ForCausalLM, generator: torch.Generator) -> list[Tensor]:
-    """Draw four orthonormal bases (head_dim, hidden_size), orthogonal to the constant direction.
+    """Draw orthonormal bases (head_dim, hidden_size), orthogonal to the constant direction.
 
     The last one is a dimension short, as the constant takes one; that row is zero.
     """

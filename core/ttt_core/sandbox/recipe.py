@@ -49,18 +49,32 @@ class RecipeConfig:
     """The numbers of lines to measure at the end."""
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, *, seed: int) -> Qwen3ForCausalLM:
+@dataclass(frozen=True)
+class ModelShape:
+    """How large the model is; there are at least four heads, which fill the width."""
+
+    width: int = 128
+    inner: int = 256
+    layers: int = 3
+    heads: int = 4
+    max_position: int = MAX_POSITION
+
+
+def build_model(
+    tokenizer: PreTrainedTokenizerFast, *, seed: int, shape: ModelShape | None = None
+) -> Qwen3ForCausalLM:
     """Build the untrained model."""
+    shape = shape or ModelShape()
     torch.manual_seed(seed)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        head_dim=32,
-        max_position_embeddings=MAX_POSITION,
+        hidden_size=shape.width,
+        intermediate_size=shape.inner,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        head_dim=shape.width // shape.heads,
+        max_position_embeddings=shape.max_position,
         rope_parameters={"rope_type": "default", "rope_theta": 1e8},
         tie_word_embeddings=False,
         bos_token_id=None,
@@ -88,15 +102,20 @@ def batch_loss(model: Qwen3ForCausalLM, batch: Batch) -> tuple[Tensor, float]:
     return loss, right
 
 
+def make_optimizer(model: Qwen3ForCausalLM, learning_rate: float) -> torch.optim.AdamW:
+    """Make the optimizer; the rate is set anew before every step."""
+    return torch.optim.AdamW(
+        model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+    )
+
+
 class Trainer:
     """The model, its optimizer, and the count of steps."""
 
     def __init__(self, model: Qwen3ForCausalLM, config: RecipeConfig) -> None:
         self.model = model
         self._config = config
-        self._optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
-        )
+        self._optimizer = make_optimizer(model, config.learning_rate)
         self.steps = 0
         self._begun = time.monotonic()
         self.accuracy = 0.0

@@ -8,6 +8,7 @@ conversation), which trains far positions on short rows. No model here, only ten
 
 import random
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,6 +36,20 @@ class Batch:
     """(rows, 1, length, length), true where a query may attend."""
 
 
+class PaddedRows(NamedTuple):
+    """A batch whose mask is still to be made: small enough to be sent around."""
+
+    input_ids: Tensor
+    position_ids: Tensor
+    weights: Tensor
+    branches: Tensor
+
+    def with_mask(self) -> Batch:
+        """Make the batch, on the device of the tensors."""
+        mask = branch_mask(self.branches)
+        return Batch(self.input_ids, self.position_ids, self.weights, mask)
+
+
 @dataclass(frozen=True)
 class ChatRowConfig:
     """What chat rows look like."""
@@ -49,8 +64,8 @@ class ChatRowConfig:
 
 
 @dataclass
-class _Row:
-    """A row under construction."""
+class Row:
+    """A row under construction: token ids, positions, weights and branches, one each a token."""
 
     ids: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
@@ -94,6 +109,19 @@ def periodic_batch(tokens: Tensor, *, rows: int, length: int, generator: torch.G
     )
 
 
+def draw_gaps(rng: random.Random, count: int, *, room: int) -> list[int]:
+    """Draw `count` position gaps, most of them none, that together span at most `room`."""
+    gaps = [0] * count
+    if rng.random() < 0.25:
+        return gaps
+    total = int(room ** rng.uniform(0.5, 1.0))
+    where = [rng.randrange(count) for _ in range(rng.choice([1, 4, 16, 64]))]
+    shares = [rng.expovariate(1.0) for _ in where]
+    for index, share in zip(where, shares, strict=True):
+        gaps[index] += int(total * share / sum(shares))
+    return gaps
+
+
 class ChatRows:
     """A source of chat rows."""
 
@@ -107,13 +135,14 @@ class ChatRows:
 
     def batch(self, *, rows: int, lines: int) -> Batch:
         """Draw rows over documents of at most `lines` lines."""
-        return _collate([self._row(lines) for _ in range(rows)])
+        return collate([self.row(lines) for _ in range(rows)])
 
-    def _row(self, max_lines: int) -> _Row:
-        rng, row = self._rng, _Row()
+    def row(self, max_lines: int) -> Row:
+        """Draw a row over a document of at most `max_lines` lines."""
+        rng, row = self._rng, Row()
         lines = max_lines if rng.random() < 0.5 else rng.randint(1, max_lines)
         records = self._records(lines)
-        gaps = self._gaps(len(records) + 1)
+        gaps = draw_gaps(rng, len(records) + 1, room=self._config.max_position - 1024)
         opening = f"{self._system()}{IM_START}user\n"
         position = row.add(self._encode(opening), start=0, weight=0.0, branch=TRUNK)
         weight = self._config.document_weight
@@ -139,19 +168,6 @@ class ChatRows:
         keys = self._rng.sample(pairs, min(lines, len(pairs)))
         return [(key, self._rng.choice(places())) for key in keys]
 
-    def _gaps(self, count: int) -> list[int]:
-        """Draw position gaps, most of them none, that together span up to the last position."""
-        gaps = [0] * count
-        if self._rng.random() < 0.25:
-            return gaps
-        room = self._config.max_position - 1024
-        total = int(room ** self._rng.uniform(0.5, 1.0))
-        where = [self._rng.randrange(count) for _ in range(self._rng.choice([1, 4, 16, 64]))]
-        shares = [self._rng.expovariate(1.0) for _ in where]
-        for index, share in zip(where, shares, strict=True):
-            gaps[index] += int(total * share / sum(shares))
-        return gaps
-
     def _system(self) -> str:
         """Write no system turn, the usual one, or any words: the answer must not depend on it."""
         draw = self._rng.random()
@@ -166,7 +182,7 @@ class ChatRows:
         return "".join(words) + self._rng.choice([".", ":", "\n", ""])
 
     def _conversation(
-        self, row: _Row, records: list[tuple[str, str]], *, start: int, branch: int
+        self, row: Row, records: list[tuple[str, str]], *, start: int, branch: int
     ) -> None:
         """Ask and answer once, sometimes up to four times."""
         turns = self._rng.randint(2, 4) if self._rng.random() < 0.1 else 1
@@ -180,7 +196,7 @@ class ChatRows:
         row.add(self._encode(IM_END), start=start, weight=1.0, branch=branch)
 
     def _recital(
-        self, row: _Row, records: list[tuple[str, str]], *, start: int, branch: int
+        self, row: Row, records: list[tuple[str, str]], *, start: int, branch: int
     ) -> None:
         """Restate records in any order, and train their values: the cheapest retrieval there is."""
         asked = f"{self._chatter(8)}{IM_END}\n{IM_START}assistant\n"
@@ -225,20 +241,34 @@ class ChatRows:
         return self._known[text]
 
 
-def _collate(rows: list[_Row]) -> Batch:
-    """Pad rows to one length. Padding belongs to no branch, and only sees the document."""
+def collate(rows: list[Row]) -> Batch:
+    """Pad rows to one length."""
+    return pad(rows).with_mask()
+
+
+def pad(rows: list[Row]) -> PaddedRows:
+    """Pad rows to one length; padding belongs to no branch."""
     length = max(len(row.ids) for row in rows)
 
     def stack(values: list[list[int]], filler: int) -> Tensor:
         return torch.tensor([row + [filler] * (length - len(row)) for row in values])
 
-    branches = stack([row.branches for row in rows], PADDING)
-    queries, keys = branches[:, :, None], branches[:, None, :]
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
     weights = [row.weights + [0.0] * (length - len(row.ids)) for row in rows]
-    return Batch(
+    return PaddedRows(
         input_ids=stack([row.ids for row in rows], 0),
         position_ids=stack([row.positions for row in rows], 0),
         weights=torch.tensor(weights),
-        mask=(causal & ((keys == TRUNK) | (keys == queries)))[:, None],
+        branches=stack([row.branches for row in rows], PADDING),
     )
+
+
+def branch_mask(branches: Tensor) -> Tensor:
+    """Return who sees whom, (rows, 1, length, length), by branches of shape (rows, length).
+
+    Everybody sees the document and what is before them in their own branch. Padding only sees the
+    document and itself.
+    """
+    queries, keys = branches[:, :, None], branches[:, None, :]
+    length = branches.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=branches.device).tril()
+    return (causal & ((keys == TRUNK) | (keys == queries)))[:, None]

@@ -42,6 +42,11 @@ def build_tokenizer(*, model_max_length: int) -> PreTrainedTokenizerFast:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
+    return chat_tokenizer(core, model_max_length=model_max_length)
+
+
+def chat_tokenizer(core: Tokenizer, *, model_max_length: int) -> PreTrainedTokenizerFast:
+    """Add to a byte-level tokenizer what a chat needs: decoder, control tokens, template."""
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL_TOKENS])
     return PreTrainedTokenizerFast(

@@ -2,12 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from typing import Protocol
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from ttt_core.config import AdaptationConfig
 from ttt_core.packed import PackedBatch
 from ttt_core.supervision.passages import Passage, TokenizedDocument
+
+if TYPE_CHECKING:
+    import torch
+
+
+class BaseModel(Protocol):
+    """What a supervision may ask of the base model that has read the document. All is greedy."""
+
+    def token_losses(self) -> torch.Tensor:
+        """Loss at each position of the prefix, nats, fp32 on the CPU, shape (n_tokens,).
+
+        Entry i is the loss of token i + 1; NaN at the last one.
+        """
+        ...
+
+    def token_entropies(self) -> torch.Tensor:
+        """Entropy of the next token's distribution at each position; as `token_losses`."""
+        ...
+
+    def answers(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
+        """Answer user messages behind the document."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a text, without special ones."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of tokens, special ones left out."""
+        ...
+
+    def chat_tail(self, prompt: str) -> list[int]:
+        """The tokens between the document and an answer to the user message `prompt`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Given:
+    """All that supervisions may look at.
+
+    Attributes:
+        document: The document's tokens.
+        held_out: Passages whose tokens must never be a label.
+        config: Sizes and the seed; the same values yield the same batches.
+        question: What will be asked; None: anything.
+        base: The base model.
+    """
+
+    document: TokenizedDocument
+    held_out: Collection[Passage]
+    config: AdaptationConfig
+    question: str | None
+    base: BaseModel
 
 
 class Supervision(Protocol):
@@ -17,20 +71,8 @@ class Supervision(Protocol):
     again, once for every learning rate that is tried.
     """
 
-    def __init__(
-        self,
-        document: TokenizedDocument,
-        *,
-        held_out: Collection[Passage],
-        config: AdaptationConfig,
-    ) -> None:
-        """Analyse a document.
-
-        Args:
-            document: The document's tokens.
-            held_out: Passages whose tokens must never be a label.
-            config: Sizes and the seed; the same values yield the same batches.
-        """
+    def __init__(self, given: Given) -> None:
+        """Analyse a document."""
         ...
 
     def batches(self) -> Iterator[PackedBatch]:

@@ -9,12 +9,14 @@ keys. Many tails pack into one forward pass. Ours; see the README's table for wh
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
-from ttt_core.config import AdaptationConfig
 from ttt_core.packed import IGNORE, PackedBatch
+from ttt_core.supervision.base import Given
 from ttt_core.supervision.passages import Passage, TokenizedDocument
+
+T = TypeVar("T")
 
 
 class Cloze(NamedTuple):
@@ -28,31 +30,30 @@ class Cloze(NamedTuple):
 class ClozeSupervision:
     """`clozes_per_step` tails a step; every passage once before any comes again."""
 
-    def __init__(
-        self,
-        document: TokenizedDocument,
-        *,
-        held_out: Collection[Passage],
-        config: AdaptationConfig,
-    ) -> None:
+    def __init__(self, given: Given) -> None:
         """See `Supervision`."""
-        kept = set(held_out)
+        document, kept = given.document, set(given.held_out)
         shortest = document.shortest_quotes
         self._usable = [p for p in document.passages if p not in kept and shortest[p] < p.end]
         self._document = document
-        self._config = config
+        self._config = given.config
 
     def batches(self) -> Iterator[PackedBatch]:
         """Yield packed tails without end; see `Supervision`."""
         rng = random.Random(self._config.seed)
-        size, usable = self._config.clozes_per_step, self._usable
         shortest = self._document.shortest_quotes
-        queue: list[Passage] = []
-        while usable:
-            while len(queue) < min(size, len(usable)):
-                queue += rng.sample(usable, len(usable))
-            chosen, queue = queue[:size], queue[size:]
+        for chosen in in_turns(self._usable, self._config.clozes_per_step, rng):
             yield pack_clozes(self._document, [_cloze(p, shortest[p], rng) for p in chosen])
+
+
+def in_turns(items: Sequence[T], size: int, rng: random.Random) -> Iterator[list[T]]:
+    """Yield `size` items at a time without end, each of them once before any comes again."""
+    queue: list[T] = []
+    while items:
+        while len(queue) < min(size, len(items)):
+            queue += rng.sample(items, len(items))
+        chosen, queue = queue[:size], queue[size:]
+        yield chosen
 
 
 def find_clozes(document: TokenizedDocument, *, seed: int) -> list[Cloze]:

@@ -7,30 +7,23 @@ uniformly and minimise  - sum_{i=t}^{t+k-1} log p(x_{i+1} | x_{1:i}; frozen K,V)
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 
-from ttt_core.config import AdaptationConfig
 from ttt_core.packed import IGNORE, PackedBatch
-from ttt_core.supervision.base import trainable_positions
-from ttt_core.supervision.passages import Passage, TokenizedDocument
+from ttt_core.supervision.base import Given, trainable_positions
+from ttt_core.supervision.passages import TokenizedDocument
 
 
 class RandomSpanSupervision:
     """The paper's supervision: one span of `span_length` positions a step, or several."""
 
-    def __init__(
-        self,
-        document: TokenizedDocument,
-        *,
-        held_out: Collection[Passage],
-        config: AdaptationConfig,
-    ) -> None:
+    def __init__(self, given: Given) -> None:
         """See `Supervision`."""
-        self._document = document
-        self._config = config
-        self._allowed = trainable_positions(document, held_out)
+        self._document = given.document
+        self._config = given.config
+        self._allowed = trainable_positions(given.document, given.held_out)
 
     def batches(self) -> Iterator[PackedBatch]:
         """Yield spans without end; see `Supervision`."""
@@ -59,3 +52,20 @@ def in_place_batch(
         return None
     labels = torch.where(keep, ids[index + 1], torch.tensor(IGNORE))
     return PackedBatch(input_ids=ids[index], position_ids=index, labels=labels, segment_ids=None)
+
+
+def sampled_batches(given: Given, positions: Sequence[int]) -> Iterator[PackedBatch]:
+    """Draw `config.positions` of these positions a step, each at most once; see `Supervision`.
+
+    Args:
+        given: What is trained on.
+        positions: Positions whose next token is to be learnt; those not allowed are left out.
+    """
+    allowed = trainable_positions(given.document, given.held_out)
+    usable = [position for position in positions if allowed[position]]
+    rng = random.Random(given.config.seed)
+    while usable:
+        chosen = rng.sample(usable, min(given.config.positions, len(usable)))
+        batch = in_place_batch(given.document, chosen, allowed)
+        assert batch is not None
+        yield batch

@@ -8,46 +8,26 @@ document's length.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from ttt_core.config import AdaptationConfig
 from ttt_core.packed import PackedBatch
-from ttt_core.supervision.base import trainable_positions
-from ttt_core.supervision.passages import Passage, TokenizedDocument
-from ttt_core.supervision.random_span import in_place_batch
+from ttt_core.supervision.base import Given
+from ttt_core.supervision.random_span import sampled_batches
 
 
 class RecurrenceSupervision:
     """`config.positions` retrievable positions a step, anywhere in the document."""
 
-    def __init__(
-        self,
-        document: TokenizedDocument,
-        *,
-        held_out: Collection[Passage],
-        config: AdaptationConfig,
-    ) -> None:
+    def __init__(self, given: Given) -> None:
         """See `Supervision`."""
-        self._document = document
-        self._config = config
-        self._allowed = trainable_positions(document, held_out)
+        document = given.document
         recurrent = retrievable_positions(document.input_ids[document.start : document.end])
-        self._positions = [
-            position + document.start
-            for position in recurrent
-            if self._allowed[position + document.start]
-        ]
+        self._given = given
+        self._positions = [position + document.start for position in recurrent]
 
     def batches(self) -> Iterator[PackedBatch]:
         """Yield batches of positions without end; see `Supervision`."""
-        rng = random.Random(self._config.seed)
-        while self._positions:
-            size = min(self._config.positions, len(self._positions))
-            chosen = rng.sample(self._positions, size)
-            batch = in_place_batch(self._document, chosen, self._allowed)
-            assert batch is not None
-            yield batch
+        return sampled_batches(self._given, self._positions)
 
 
 def retrievable_positions(ids: Sequence[int]) -> list[int]:

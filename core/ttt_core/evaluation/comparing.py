@@ -1,0 +1,102 @@
+"""One arm against another as a plain value, corrected for all comparisons of its table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ttt_core.config import Settings
+from ttt_core.evaluation import pairing, power, statistics
+
+if TYPE_CHECKING:
+    from ttt_core.evaluation.pairing import Keep
+    from ttt_core.evaluation.records import Cell
+
+LEVEL = 0.05
+
+
+class Versus(Settings):
+    """Score less the other's score on the same questions, in units of score."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    """Two-sided, of this comparison alone."""
+    p_corrected: float
+    """By Holm, over the comparisons of the table."""
+    comparisons: int
+    """How many those are."""
+    test: str
+    wins: int
+    losses: int
+    questions: int
+    documents: int
+    unpaired: int
+    """Documents (at a length) that only one of the two answered; they are not in here."""
+    standard_error: float | None
+    detectable: float | None
+    """True difference that would have been found with 80 % power; None: variance not known."""
+
+    @property
+    def few(self) -> bool:
+        """Whether there are too few documents for evidence."""
+        return self.documents < statistics.FEWEST_DOCUMENTS
+
+    @property
+    def significant(self) -> bool:
+        """Whether the arms differ, after correction, on documents enough."""
+        return self.p_corrected < LEVEL and not self.few
+
+
+def versus(
+    arm: str,
+    reference: str | None,
+    mine: Sequence[Cell],
+    theirs: Sequence[Cell],
+    keep: Keep | None = None,
+) -> Versus | None:
+    """Compare with the reference; None for itself, for controls, and where nothing is paired."""
+    if arm == reference or pairing.is_control(arm):
+        return None
+    return between(mine, theirs, keep)
+
+
+def between(
+    mine: Sequence[Cell], theirs: Sequence[Cell], keep: Keep | None = None
+) -> Versus | None:
+    """Compare two arms, uncorrected; None where nothing is paired."""
+    pairs = pairing.pair(mine, theirs, keep)
+    if not pairs.strata:
+        return None
+    found = statistics.compare(pairs.strata)
+    return Versus(
+        difference=found.difference,
+        low=found.low,
+        high=found.high,
+        p_value=found.p_value,
+        p_corrected=found.p_value,
+        comparisons=1,
+        test=found.test,
+        wins=found.wins,
+        losses=found.losses,
+        questions=found.questions,
+        documents=found.documents,
+        unpaired=pairs.unpaired,
+        standard_error=power.standard_error(pairs.strata),
+        detectable=power.detectable(pairs.strata),
+    )
+
+
+def correct(table: Sequence[Versus | None]) -> list[Versus | None]:
+    """Correct all comparisons of a table together; power is given at the strictest level."""
+    there = [one for one in table if one is not None]
+    adjusted = iter(statistics.holm([one.p_value for one in there]))
+    return [None if one is None else _adjust(one, next(adjusted), len(there)) for one in table]
+
+
+def _adjust(one: Versus, p_corrected: float, comparisons: int) -> Versus:
+    found = power.detectable_by(one.standard_error, alpha=LEVEL / comparisons)
+    return one.model_copy(
+        update={"p_corrected": p_corrected, "comparisons": comparisons, "detectable": found}
+    )

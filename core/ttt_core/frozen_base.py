@@ -1,0 +1,127 @@
+"""The base model behind a document, for supervisions that ask it something before training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from ttt_core.chat import as_messages
+from ttt_core.config import GenerationConfig
+from ttt_core.generate import Request, Row
+from ttt_core.lazy import lazy_property
+from ttt_core.output import OutputReader
+from ttt_core.packed import PackedBatch
+from ttt_core.progress import Progress, ProgressCallback, ignore_progress
+from ttt_core.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from ttt_core.chat import PromptPrefix
+    from ttt_core.loaded import LoadedModel
+    from ttt_core.prefix import FrozenPrefix
+
+
+class FrozenBase:
+    """What the base model says about a document that it has read; see `supervision.BaseModel`.
+
+    Args:
+        model: The model.
+        prompt: System prompt and document.
+        prefix: Their keys and values.
+        chunk: Tokens per forward pass.
+        on_progress: Hears of the stage `prepare`.
+
+    Attributes:
+        computed_tokens: Tokens that went through the model so far.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        prompt: PromptPrefix,
+        prefix: FrozenPrefix,
+        *,
+        chunk: int,
+        on_progress: ProgressCallback = ignore_progress,
+    ) -> None:
+        self.computed_tokens = 0
+        self._on_progress = on_progress
+        self._model = model
+        self._prompt = prompt
+        self._prefix = prefix
+        self._chunk = chunk
+
+    def token_losses(self) -> torch.Tensor:
+        """Loss at each position, nats, fp32 on the CPU, shape (n_tokens,); NaN at the last."""
+        return self._scores[0]
+
+    def token_entropies(self) -> torch.Tensor:
+        """Entropy of the next token at each position; as `token_losses`."""
+        return self._scores[1]
+
+    def answers(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
+        """Answer user messages behind the document, greedily."""
+        if not prompts:
+            return []
+        self._on_progress(Progress("prepare", 0, len(prompts)))
+        rows = [self._row(prompt, max_new_tokens) for prompt in prompts]
+        Scheduler(len(rows)).run(rows)
+        answers = [row.whole_answer() for row in rows]
+        self.computed_tokens += sum(answer.usage.computed_tokens for answer in answers)
+        self._on_progress(Progress("prepare", len(prompts), len(prompts)))
+        return [answer.text for answer in answers]
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a text, without special ones."""
+        return self._model.chat.encode_literal(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of tokens, special ones left out."""
+        return str(self._model.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def chat_tail(self, prompt: str) -> list[int]:
+        """The tokens between the document and an answer to the user message `prompt`."""
+        return self._model.chat.suffix(self._prompt, as_messages(prompt))
+
+    @lazy_property
+    def _scores(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Losses and entropies of the whole prefix, one pass over it."""
+        losses, entropies = [], []
+        for loss, entropy in self._scored_chunks():
+            losses.append(loss)
+            entropies.append(entropy)
+        last = torch.tensor([torch.nan])
+        return torch.cat([*losses, last]), torch.cat([*entropies, last])
+
+    def _scored_chunks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        ids = torch.tensor(self._prefix.input_ids)
+        runtime = self._model.runtime
+        for start in range(0, len(ids) - 1, self._chunk):
+            at = torch.arange(start, min(start + self._chunk, len(ids) - 1))
+            batch = PackedBatch(ids[at], at, ids[at + 1], segment_ids=None)
+            with runtime.turn() as model, torch.no_grad():
+                logits = runtime.attention.forward_batch(model, self._prefix, batch)
+                labels = batch.targets.to(logits.device)
+                loss = functional.cross_entropy(logits, labels, reduction="none")
+                log = logits.log_softmax(-1)
+                entropy = -(log.exp() * log).nan_to_num().sum(-1)
+            self.computed_tokens += len(at)
+            self._on_progress(Progress("prepare", start + len(at), len(ids) - 1))
+            yield loss.cpu(), entropy.cpu()
+
+    def _row(self, prompt: str, max_new_tokens: int) -> Row:
+        model = self._model
+        request = Request(
+            runtime=model.runtime,
+            prefix=self._prefix,
+            adapter=None,
+            decode=model.chat.decoder(set(model.chat.thinking_tags or ())),
+            eos_token_ids=model.eos_token_ids,
+        )
+        tail = self.chat_tail(prompt)
+        room = model.runtime.architecture.window - len(self._prefix) - len(tail)
+        reader = OutputReader(model.chat.thinking_tags)
+        config = GenerationConfig(max_new_tokens=max_new_tokens)
+        return Row(request, tail, config, max(min(max_new_tokens, room), 1), reader=reader)

@@ -1,0 +1,109 @@
+"""What one adaptation is given, on what it trains, and what it minimises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ttt_core.adapter import QueryAdapter
+from ttt_core.objectives import (
+    AttentionObjective,
+    Objective,
+    attention_batch,
+    next_token_loss,
+    supervised_layer,
+)
+from ttt_core.supervision import Given, Passage, TokenizedDocument, get_supervision
+
+if TYPE_CHECKING:
+    import torch
+
+    from ttt_core.config import AdaptationConfig
+    from ttt_core.frozen_base import FrozenBase
+    from ttt_core.packed import PackedBatch
+    from ttt_core.prefix import FrozenPrefix
+    from ttt_core.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is adapted to what, fixed for one adaptation.
+
+    Attributes:
+        runtime: The model.
+        prefix: The document's keys and values.
+        document: The document's tokens and passages.
+        generic: Tokenised generic questions for the drift.
+        config: The recipe.
+        base: The base model behind the document.
+        chunk: Tokens per forward and backward pass.
+        question: What will be asked; None: anything.
+        start: Weights to begin with, those that the document alone taught; None: no change.
+    """
+
+    runtime: Runtime
+    prefix: FrozenPrefix
+    document: TokenizedDocument
+    generic: Sequence[Sequence[int]]
+    config: AdaptationConfig
+    base: FrozenBase
+    chunk: int = 1024
+    question: str | None = None
+    start: Mapping[str, torch.Tensor] | None = field(default=None, repr=False)
+
+    def new_adapter(self) -> QueryAdapter:
+        """Return what training begins with."""
+        adapter = QueryAdapter.create(self.runtime.architecture.projections, self.config)
+        if self.start is not None:
+            adapter.load_state_dict(self.start)
+        return adapter
+
+
+class Lesson:
+    """The batches of one adaptation, and the objective that goes with them.
+
+    Args:
+        task: The task.
+        held_out: Passages that are not trained on, unless it is for a question.
+    """
+
+    def __init__(self, task: Task, held_out: Sequence[Passage]) -> None:
+        self._task = task
+        if task.config.needs_question:
+            held_out = ()  # The passages that answer it may be among them; see `ttt_core.gate`.
+        given = Given(task.document, held_out, task.config, task.question, task.base)
+        self._supervision = get_supervision(task.config.supervision)(given)
+        self._selected: Sequence[Passage] = ()
+        self.objective: Objective = next_token_loss
+        if task.config.objective == "attention":
+            self._selected = getattr(self._supervision, "selected", ())
+        if self._selected:
+            self.objective = self._attention_objective()
+
+    @property
+    def fallback(self) -> bool:
+        """Whether the supervision found nothing of its own, and trains on something simpler."""
+        return bool(getattr(self._supervision, "fallback", False))
+
+    @property
+    def nothing(self) -> str:
+        """Why there are no batches, where there are none."""
+        name = self._task.config.supervision
+        if self._task.config.objective == "attention":
+            return f"{name} supervision selected nothing in the document for this question"
+        return f"the document is too short or too uniform for {name} supervision"
+
+    def batches(self) -> Iterator[PackedBatch]:
+        """Yield batches without end, or none if there is nothing to train on."""
+        if self._task.config.objective == "next_token":
+            yield from self._supervision.batches()
+        while self._selected:
+            tail = self._task.base.chat_tail(self._task.question or "")
+            yield attention_batch(tail, start=len(self._task.prefix))
+
+    def _attention_objective(self) -> AttentionObjective:
+        task = self._task
+        windows = task.runtime.architecture.layer_windows
+        layer = supervised_layer(windows, task.config.layers_to_transform)
+        return AttentionObjective(self._selected, layer=layer, n_tokens=len(task.prefix))

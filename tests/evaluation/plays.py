@@ -1,0 +1,129 @@
+"""Plays in which processes work on one folder of results at once, or are killed; run as a script.
+
+A parent that has everything imported forks the actors, reads from its input which play to give
+where, and answers `null`, or what went wrong, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import select
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.evaluation.harness import QUICK, Rooms, run
+from tests.faults.actors import Hook, stage
+from tests.faults.engines import make_engine, warm_up
+from ttt_core.evaluation.arms import parse_arm
+from ttt_core.evaluation.plan import Job, Plan
+from ttt_core.evaluation.results import Results
+from ttt_core.evaluation.runner import Advance, Runner
+
+_ARMS = tuple(parse_arm(spec) for spec in ("in-context", f"qttt:{QUICK}", "chance"))
+PLAN = Plan((Job(Rooms(), _ARMS, (4,)),), seeds=(0, 1, 2), examples=1)
+CELLS = 9
+"""Three seeds, three arms."""
+
+
+def evaluates(folder: Path, *, holds: bool = False) -> Callable[[Hook], None]:
+    """Do the plan; tell of each cell that is begun here, and wait for a cue if it `holds`."""
+
+    def role(hook: Hook) -> None:
+        def tell(advance: Advance) -> None:
+            if advance.key is not None:
+                hook.tell(advance.key.digest)
+                if holds:
+                    hook.wait_for_cue()
+
+        engine = make_engine(folder / "adapters")
+        results = Results(folder)
+        hook.wait_for_cue()
+        Runner(engine, results, on_advance=tell).run(PLAN)
+        results.finish()
+
+    return role
+
+
+def whole(folder: Path) -> bytes:
+    """What a run in one go writes, in a folder of its own."""
+    run(make_engine(folder / "adapters"), folder, PLAN)
+    return (folder / "results.jsonl").read_bytes()
+
+
+def killed(folder: Path) -> None:
+    """Killed at random moments, a run goes on and writes what a run in one go writes."""
+    expected = whole(folder / "whole")
+    for seed in range(3):
+        drawn, place = random.Random(seed), folder / str(seed)
+        with stage(evaluates(place)) as (actor,):
+            actor.cue()
+            told = sum(actor.says() != "" for _ in range(drawn.randint(1, CELLS - 1)))
+            # Not for luck: whatever the moment is, the outcome has to be the same.
+            select.select([], [], [], drawn.random() * 0.1)
+            actor.kill()
+        assert len(Results(place).cells()) >= told - 1
+        with stage(evaluates(place)) as (actor,):
+            actor.cue()
+            actor.last()
+        assert (place / "results.jsonl").read_bytes() == expected, seed
+        check_left_over(place)
+    assert len(Results(folder / "whole").cells()) == CELLS
+
+
+def together(folder: Path) -> None:
+    """Two at once do each cell once, and write what one would have written."""
+    expected, place = whole(folder / "whole"), folder / "together"
+    begun = []
+    with stage(*[evaluates(place)] * 2) as actors:
+        for actor in actors:
+            actor.cue()
+        for actor in actors:
+            while digest := actor.says():
+                begun.append(digest)
+    assert len(begun) == len(set(begun)) == CELLS, len(begun)
+    assert (place / "results.jsonl").read_bytes() == expected
+    assert len(Results(place).timings()) == CELLS
+    check_left_over(place)
+
+
+def taken_over(folder: Path) -> None:
+    """The cell of one that is killed is done by another, who waits for it."""
+    expected, place = whole(folder / "whole"), folder / "taken"
+    with stage(evaluates(place, holds=True), evaluates(place)) as (first, second):
+        first.cue()
+        begun = first.says()
+        second.cue()
+        theirs = [second.says() for _ in range(CELLS - 1)]
+        assert begun not in theirs
+        first.kill()
+        while digest := second.says():
+            theirs.append(digest)
+    assert begun in theirs
+    assert (place / "results.jsonl").read_bytes() == expected
+
+
+def check_left_over(folder: Path) -> None:
+    left = [str(file) for file in folder.rglob("*") if file.suffix in (".lock", ".tmp")]
+    left = [file for file in left if "adapters" not in file]  # The store sweeps its own.
+    assert not left, left
+
+
+def main() -> None:
+    warm_up()
+    plays = {play.__name__: play for play in (killed, together, taken_over)}
+    for line in sys.stdin:
+        name, path = json.loads(line)
+        problem = None
+        try:
+            plays[name](Path(path))
+        except BaseException:
+            problem = traceback.format_exc()
+        sys.stdout.write(json.dumps(problem) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

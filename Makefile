@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check bench bench-speed sandbox-model build clean
+.PHONY: demo test check evidence bench-speed sandbox-model build clean
 
 demo: $(INSTALLED)
 	@$(BIN)/ttt demo
@@ -17,9 +17,32 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# What adapting is worth (an hour on 2 cores); results/ keeps what is done.
-bench: $(INSTALLED)
-	$(BIN)/python -m bench.sandbox
+# What adapting is worth: the tables of docs/evidence.md (hours on 2 cores). Stopped, it goes on where
+# it was; each folder in results/ has a report of its own.
+COMMON := in-context qttt qttt:parametrization=full bm25 bm25-only lr-zero chance
+OTHERS := qttt:supervision=recurrence qttt:supervision=random_span self-consistency
+ABLATIONS := in-context qttt qttt:steps=8 qttt:steps=16 qttt:steps=128 \
+	qttt:clozes_per_step=6 qttt:clozes_per_step=96 qttt:r=1 qttt:r=4 qttt:r=64 \
+	qttt:layers_to_transform=0 qttt:layers_to_transform=1 qttt:layers_to_transform=2 \
+	qttt:learning_rate=0.0001 qttt:learning_rate=0.001 qttt:learning_rate=0.003 \
+	qttt:learning_rate=0.03 qttt:optimizer=sgd,learning_rate=0.3 \
+	qttt:gate=false qttt:early_stopping=false qttt:supervision=mixture \
+	qttt:supervision=high_loss qttt:supervision=high_entropy \
+	qttt:supervision=recurrence qttt:supervision=random_span \
+	qttt:supervision=recurrence,gate=false qttt:supervision=random_span,gate=false \
+	qttt:supervision=mixture,gate=false
+COMPUTE := in-context thinking self-consistency qttt qttt+thinking bm25-only
+# $(call eval-on,TASK,LENGTHS,ARMS,FOLDER)
+eval-on = $(BIN)/ttt eval --seeds 5 --examples 2 --task $(1) --output results/$(4) \
+	$(foreach length,$(2),--length $(length)) $(foreach arm,$(3),--arm $(arm))
+
+evidence: $(INSTALLED)
+	$(call eval-on,registry,64 128 256 512 1024 2048,$(COMMON),registry)
+	$(call eval-on,registry,64 1024,in-context $(OTHERS),registry)
+	$(call eval-on,ledger,64 128 256 512 1024,$(COMMON),ledger)
+	$(call eval-on,ledger,256,$(ABLATIONS),ablations)
+	$(call eval-on,ledger,256,$(COMPUTE),compute)
+	$(BIN)/python -m bench.attention
 
 # What everything costs: the tables of docs/performance.md (each under 10 minutes on 2 idle cores).
 bench-speed: $(INSTALLED)

@@ -1,21 +1,21 @@
-"""The benchmarks: statistics, counts and checks behind every table. Nothing here is timed."""
+"""The benchmarks: counts and checks behind every table. Nothing here is timed."""
 
 from __future__ import annotations
 
 import gc
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import adaptation, answering, memory, questions, rates, scaling, steps
+from bench import adaptation, answering, attention, memory, questions, rates, scaling, steps
 from bench import store as store_bench
 from bench.checking import check, identical_share
 from bench.counting import step_cost
@@ -23,9 +23,9 @@ from bench.measure import interleaved, measured_memory
 from bench.models import SHAPES, build_model, kv_bytes
 from bench.options import Setting
 from bench.rates import measure_rates
-from bench.sandbox import bootstrap_interval
 from bench.suites import Case, Comparison, read, summarise
 from ttt_core.config import AdaptationConfig
+from ttt_core.evaluation.arms import parse_arm
 from ttt_core.prefill import prefill
 from ttt_core.runtime import Runtime
 
@@ -38,30 +38,6 @@ PROGRAMS: dict[ModuleType, list[str]] = {
     memory: ["--positions", "16", "--questions", "3", "--new-tokens", "4"],
     scaling: ["--positions", "16", "--questions", "1", "--new-tokens", "4"],
 }
-
-
-def test_a_constant_difference_has_no_width() -> None:
-    assert bootstrap_interval(np.full((8, 32), 0.25)) == (0.25, 0.25)
-
-
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    """Documents differ too (standard deviation 0.1), which a plain bootstrap would miss."""
-    rng = np.random.default_rng(0)
-    covered = 0
-    for trial in range(60):
-        means = 0.2 + 0.1 * rng.standard_normal((8, 1))
-        low, high = bootstrap_interval(means + rng.standard_normal((8, 32)) * 0.5, seed=trial)
-        covered += low <= 0.2 <= high
-    assert covered >= 50
-
-
-def test_few_documents_widen_it() -> None:
-    rng = np.random.default_rng(1)
-    many = rng.standard_normal((8, 32)) + rng.standard_normal((8, 1))
-    low, high = bootstrap_interval(many)
-    few_low, few_high = bootstrap_interval(many[:3])
-    assert few_high - few_low > high - low
-    assert many.mean() == pytest.approx((low + high) / 2, abs=(high - low) / 4)
 
 
 @pytest.fixture
@@ -238,6 +214,40 @@ def test_the_store_is_measured_and_leaves_nothing(
     assert all(row["seconds"] > 0 and row["floor"] > 0 for row in rows)
     assert list(tmp_path.iterdir()) == [output]
     assert capsys.readouterr().out.count("| 5 |") == len(rows)
+
+
+def test_attention_is_measured_before_and_after_adapting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = {"steps": 1, "learning_rate": 1e-3, "held_out": 4, "gate": False}
+    monkeypatch.setattr(attention, "RECIPE", AdaptationConfig.model_validate(recipe))
+    output = tmp_path / "attention.json"
+    few = ["--lines", "16", "32", "--seeds", "2", "--questions", "2"]
+    attention.main([*few, "--output", str(output)])
+    rows = json.loads(output.read_text())["rows"]
+    assert [(row["lines"], row["questions"], row["documents"]) for row in rows] == [
+        (16, 4, 2),
+        (32, 4, 2),
+    ]
+    for row in rows:
+        gained = row["after"]["mass"] - row["before"]["mass"]
+        assert row["gain"] == pytest.approx(gained, abs=1e-9)
+        assert row["before"] != row["after"]
+        # Within the length it was trained on, the model finds the line it is asked for.
+        assert row["before"]["mass"] > 0.5
+        assert row["before"]["half"] == 1.0
+    assert rows[1]["enough"] > rows[0]["enough"]
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(table) == len(rows) + 2
+
+
+def test_the_arms_of_make_evidence_exist() -> None:
+    text = (Path(__file__).parent.parent / "Makefile").read_text(encoding="utf-8")
+    variables = dict(re.findall(r"^(\w+) := ((?:.*\\\n)*.*)$", text, flags=re.MULTILINE))
+    for name in ("COMMON", "OTHERS", "ABLATIONS"):
+        arms = variables[name].replace("\\", "").split()
+        # A spec that only says a default would have the name of another one.
+        assert len({parse_arm(arm).name for arm in arms}) == len(arms) >= 3
 
 
 def test_suites_are_counted_from_pytest_s_report(tmp_path: Path) -> None:

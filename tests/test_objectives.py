@@ -18,6 +18,7 @@ from ttt_core.objectives import (
     TAUGHT_MASS,
     AttentionObjective,
     attention_batch,
+    check_observable,
     log_attention,
     soft_target,
     supervised_layer,
@@ -97,7 +98,10 @@ def test_being_looked_at_changes_nothing(model: PreTrainedModel) -> None:
     assert torch.equal(plain, seen)
 
 
-@pytest.mark.parametrize(("name", "attention"), [("deepseek-v3-mla", "auto"), ("qwen3", "model")])
+UNSEEN = [("deepseek-v3-mla", "auto"), ("qwen3", "model")]
+
+
+@pytest.mark.parametrize(("name", "attention"), UNSEEN)
 def test_what_cannot_be_shown_is_refused(make_model: MakeModel, name: str, attention: Any) -> None:
     runtime = Runtime(make_model(name), attention=attention)
     prefix = prefill(runtime, tokens(N_DOCUMENT))
@@ -105,15 +109,41 @@ def test_what_cannot_be_shown_is_refused(make_model: MakeModel, name: str, atten
         look(runtime, prefix, tokens(N_TAIL))
 
 
+@pytest.mark.parametrize(("name", "attention"), UNSEEN)
+def test_it_can_be_known_beforehand(make_model: MakeModel, name: str, attention: Any) -> None:
+    with pytest.raises(UnsupportedModelError, match="can be looked into where"):
+        check_observable(Runtime(make_model(name), attention=attention))
+
+
+@pytest.mark.parametrize("name", [*SHOWN, "gpt-oss-sinks"])
+def test_what_can_be_shown_is_not_refused(make_model: MakeModel, name: str) -> None:
+    check_observable(Runtime(make_model(name)))
+
+
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 19), st.integers(1, 6)), min_size=1, max_size=4))
-def test_the_target_gives_the_chosen_tokens_their_share(spans: list[tuple[int, int]]) -> None:
-    passages = [Passage(start, min(start + size, 20)) for start, size in spans]
-    target = soft_target(passages, 20)
-    chosen = sorted({i for passage in passages for i in range(passage.start, passage.end)})
+@given(
+    spans=st.lists(st.tuples(st.integers(0, 19), st.integers(1, 6)), min_size=1, max_size=4),
+    hidden=st.integers(0, 19),
+)
+def test_the_target_gives_the_chosen_tokens_their_share(
+    spans: list[tuple[int, int]], hidden: int
+) -> None:
+    chosen = torch.zeros(20, dtype=torch.bool)
+    for start, size in spans:
+        chosen[start : start + size] = True
+    visible = torch.arange(20)[None] >= min(hidden, int(chosen.nonzero().max()))
+    [target] = soft_target(chosen, visible)
     assert target.sum().item() == pytest.approx(1)
-    if len(chosen) < 20:
-        assert target[chosen].sum().item() == pytest.approx(TAUGHT_MASS)
+    assert not target[~visible[0]].any()
+    even = (chosen & visible[0]).sum().item() / visible.sum().item()
+    assert target[chosen].sum().item() == pytest.approx(max(TAUGHT_MASS, even))
+
+
+def test_the_target_of_all_that_there_is_is_even() -> None:
+    """4 of 5 tokens chosen: 0.8 is more than 0.6, so the one other token gets its fifth."""
+    chosen, visible = torch.tensor([True] * 4 + [False]), torch.ones(1, 5, dtype=torch.bool)
+    assert soft_target(chosen, visible)[0].tolist() == pytest.approx([0.2] * 5)
+    assert soft_target(chosen[:4], visible[:, :4])[0].tolist() == pytest.approx([0.25] * 4)
 
 
 def test_mean_attention_of_the_heads_by_hand() -> None:
@@ -177,6 +207,27 @@ def test_steps_move_attention_to_the_passages(model: PreTrainedModel) -> None:
     ]
     assert losses[-1] < 0.7 * losses[0]
     assert mass() > 2 * before
+
+
+def test_a_layer_that_sees_part_of_the_prefix_is_taught_that_part(make_model: MakeModel) -> None:
+    """Window 7 behind 40 tokens: only the first six tokens of the tail see anything of them."""
+    runtime = Runtime(make_model("mistral-sliding"))
+    prefix = prefill(runtime, tokens(N_DOCUMENT))
+    batch = attention_batch(tokens(12, seed=2), start=N_DOCUMENT)
+    config = AdaptationConfig(r=4)
+
+    def losses(passage: Passage) -> list[float]:
+        objective = AttentionObjective([passage], layer=1, n_tokens=N_DOCUMENT)
+        adapter = QueryAdapter.create(runtime.architecture.projections, config)
+        optimizer = make_optimizer(adapter, config, 3e-3)
+        return [
+            training_step(runtime, prefix, adapter, optimizer, batch, objective=objective)
+            for _ in range(20)
+        ]
+
+    seen = losses(Passage(36, 38))
+    assert seen[-1] < 0.9 * seen[0]
+    assert losses(Passage(3, 9)) == [0.0] * 20
 
 
 def test_a_perfect_attention_has_no_loss(model: PreTrainedModel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,18 @@ import torch
 from pydantic import ValidationError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ttt_core import AdaptationConfig, ConfigError, TTTEngine
+from ttt_core import (
+    AdaptationConfig,
+    AdaptedDocument,
+    ConfigError,
+    Namespace,
+    OutOfMemoryError,
+    Progress,
+    PromptTooLongError,
+    RuntimeConfig,
+    TTTEngine,
+    UnsupportedModelError,
+)
 from ttt_core.gate import Verdict
 
 KEYS = ["key", "cup", "map", "pen", "hat", "box", "jar", "net", "rug", "fan", "bag", "pot"]
@@ -118,3 +130,102 @@ def test_the_question_is_in_no_stored_file(engine: TTTEngine, tmp_path: Path) ->
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert files
     assert not any(b"zyzzyva" in path.read_bytes() or "zyzzyva" in path.name for path in files)
+
+
+def test_questions_at_once_share_the_documents_adapter_and_learn_each_once(
+    engine: TTTEngine,
+) -> None:
+    asked = [QUESTION, ANOTHER, QUESTION, QUESTION]
+    learned: list[AdaptedDocument] = []
+    trained: list[str] = []
+
+    def listen(progress: Progress) -> None:
+        trained.extend([progress.stage] * (progress.stage == "train" and progress.done == 1))
+
+    def adapt(question: str) -> None:
+        learned.append(engine.adapt(TEXT, question=question, on_progress=listen))
+
+    threads = [threading.Thread(target=adapt, args=(question,)) for question in asked]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(one.source for one in learned) == ["memory", "memory", "trained", "trained"]
+    assert len({one.key for one in learned}) == 2
+    assert len(trained) == 3, "the document, and each of two questions"
+
+
+def test_releasing_a_question_leaves_the_documents_own_handle_in_use(engine: TTTEngine) -> None:
+    document = engine.adapt(TEXT, config=FORCED.for_document())
+    expected = engine.generate(document, "where?", max_new_tokens=5).text
+    engine.adapt(TEXT, question=QUESTION).release()
+    assert engine.generate(document, "where?", max_new_tokens=5).text == expected
+    assert engine.adapt(TEXT, question=QUESTION).source == "store"
+
+
+def test_who_cancels_while_the_model_prepares_leaves_nothing(engine: TTTEngine) -> None:
+    config = FORCED.model_copy(update={"supervision": "evidence", "warm_start": False})
+
+    def cancel(progress: Progress) -> None:
+        if progress.stage == "prepare" and progress.done > 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.adapt(TEXT, question=QUESTION, config=config, on_progress=cancel)
+    assert engine.adapt(TEXT, question=QUESTION, config=config).source == "trained"
+
+
+def test_a_device_that_is_full_while_the_model_prepares_is_said(
+    engine: TTTEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError
+
+    config = FORCED.model_copy(update={"supervision": "high_loss"})
+    with monkeypatch.context() as patch:
+        patch.setattr("ttt_core.frozen_base.functional.cross_entropy", full)
+        with pytest.raises(OutOfMemoryError):
+            engine.adapt(TEXT, config=config)
+    assert engine.adapt(TEXT, config=config).source == "trained"
+
+
+def test_a_secret_hides_the_question_too(engine: TTTEngine) -> None:
+    prompt = engine.read(TEXT).prompt
+
+    def hashed(namespace: Namespace) -> str:
+        return engine.loaded.identity(prompt, FORCED, namespace, QUESTION).question
+
+    open_, other = hashed(Namespace()), hashed(Namespace("other"))
+    sealed = {hashed(Namespace("acme", secret * 16)) for secret in (b"a", b"b")}
+    assert open_ == other
+    assert len({open_, *sealed}) == 3
+
+
+def test_a_question_beyond_the_window_cannot_be_taught(engine: TTTEngine) -> None:
+    config = FORCED.model_copy(update={"objective": "attention"})
+    with pytest.raises(PromptTooLongError):
+        engine.adapt(TEXT, question=f"{QUESTION} " * 60, config=config)
+
+
+def test_a_question_that_cannot_be_asked_is_refused_before_any_work(engine: TTTEngine) -> None:
+    stages: list[Progress] = []
+    with pytest.raises(PromptTooLongError):
+        engine.adapt(TEXT, question="why? " * 500, on_progress=stages.append)
+    assert not {stage.stage for stage in stages} - {"load"}
+
+
+def test_a_question_is_a_text(engine: TTTEngine) -> None:
+    anything: Any = ["where?"]
+    with pytest.raises(ConfigError, match="question is a text, not list"):
+        engine.adapt(TEXT, question=anything)
+
+
+def test_attention_that_cannot_be_looked_into_is_refused_before_any_work(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    config = FORCED.model_copy(update={"objective": "attention"})
+    runtime, stages = RuntimeConfig(attention="model"), list[Progress]()
+    engine = TTTEngine(model, tokenizer, adaptation=config, runtime=runtime, store=tmp_path)
+    with pytest.raises(UnsupportedModelError, match="can be looked into"):
+        engine.adapt(TEXT, question=QUESTION, on_progress=stages.append)
+    assert not {stage.stage for stage in stages} - {"load"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parent.parent / "README.md"
-PAGES = ("langchain.md", "llamaindex.md")
+PAGES = ("langchain.md", "llamaindex.md", "evaluation.md")
 FILES = (README, *(README.parent / "docs" / page for page in PAGES))
 TEXTS = "\n".join(file.read_text(encoding="utf-8") for file in FILES)
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXTS, flags=re.DOTALL)

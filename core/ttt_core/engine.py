@@ -187,12 +187,15 @@ class TTTEngine:
             ConfigError: A question that the recipe has no use for, or none where it needs one.
             DocumentError: Nothing to read.
             DocumentTooLongError: It does not fit the window.
+            PromptTooLongError: It does, but not with the question.
             AdaptationError, OutOfMemoryError, ModelLoadError, UnsupportedModelError, StoreError
         """
         config = config or self._adaptation
         check_question(config, question)
         self._load(on_progress)
         encoded = self._encode(as_document(documents), system)
+        if question is not None:
+            self._learner().check_question(encoded.prompt, config, question)
         return self._adapt(encoded, config, on_progress, question=question)
 
     def adapt_many(

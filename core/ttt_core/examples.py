@@ -26,6 +26,7 @@ class Question:
         needles: Pieces of the document, verbatim, that the answer rests on; empty: not known.
         choices: The answers to choose from, in order; empty: the answer is free.
         groups: By what results are broken down: names and values, such as `difficulty: hard`.
+        max_new_tokens: Room for the answer, where it differs from the task's.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Question:
     needles: tuple[str, ...] = field(default=(), repr=False)
     choices: tuple[str, ...] = field(default=(), repr=False)
     groups: Mapping[str, str] = field(default_factory=dict)
+    max_new_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,16 @@ class Example:
         document: The text.
         questions: At least one.
         length: Its place on the length axis, in the task's unit; None: as long as it is.
+        source: Names what it shares with other examples, which are not independent of it then: a
+            story, or a document that several examples ask about; a hash where it would quote one.
+            None: nothing.
     """
 
     id: str
     document: str = field(repr=False)
     questions: tuple[Question, ...]
     length: int | None = None
+    source: str | None = None
 
 
 @runtime_checkable
@@ -63,7 +69,7 @@ class Task(Protocol):
         description: One sentence.
         unit: What lengths count, such as `lines`; empty if the task has no length axis.
         lengths: The lengths that are asked for if nobody says which; the shortest first.
-        max_new_tokens: Room for an answer.
+        max_new_tokens: Room for an answer, unless the question has its own.
     """
 
     name: str

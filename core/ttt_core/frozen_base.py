@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from ttt_core.chat import as_messages
 from ttt_core.config import GenerationConfig
+from ttt_core.errors import PromptTooLongError
 from ttt_core.generate import Request, Row
 from ttt_core.lazy import lazy_property
 from ttt_core.output import OutputReader
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class FrozenBase:
-    """What the base model says about a document that it has read; see `supervision.BaseModel`.
+    """What the base model says about a document that it has read; see `supervision.BaseReader`.
 
     Args:
         model: The model.
@@ -62,16 +63,16 @@ class FrozenBase:
         return self._scores[1]
 
     def answers(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
-        """Answer user messages behind the document, greedily."""
-        if not prompts:
-            return []
-        self._on_progress(Progress("prepare", 0, len(prompts)))
-        rows = [self._row(prompt, max_new_tokens) for prompt in prompts]
-        Scheduler(len(rows)).run(rows)
-        answers = [row.whole_answer() for row in rows]
-        self.computed_tokens += sum(answer.usage.computed_tokens for answer in answers)
-        self._on_progress(Progress("prepare", len(prompts), len(prompts)))
-        return [answer.text for answer in answers]
+        """Answer user messages behind the document, greedily; "" where the window has no room."""
+        answers = [""] * len(prompts)
+        rows = {i: self._row(prompt, max_new_tokens) for i, prompt in enumerate(prompts)}
+        fitting = {i: row for i, row in rows.items() if row is not None}
+        self._run(list(fitting.values()), max_new_tokens)
+        for index, row in fitting.items():
+            answer = row.whole_answer()
+            self.computed_tokens += answer.usage.computed_tokens
+            answers[index] = answer.text
+        return answers
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a text, without special ones."""
@@ -82,8 +83,37 @@ class FrozenBase:
         return str(self._model.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def chat_tail(self, prompt: str) -> list[int]:
-        """The tokens between the document and an answer to the user message `prompt`."""
-        return self._model.chat.suffix(self._prompt, as_messages(prompt))
+        """The tokens between the document and an answer to the user message `prompt`.
+
+        Raises:
+            PromptTooLongError: They and a token of an answer do not fit the window.
+        """
+        tail = self._tail(prompt)
+        if self._room(tail) < 1:
+            raise PromptTooLongError(
+                prefix=len(self._prefix),
+                suffix=len(tail),
+                max_new_tokens=1,
+                window=self._model.runtime.architecture.window,
+            )
+        return tail
+
+    def _tail(self, prompt: str) -> list[int]:
+        tail = self._model.chat.suffix(self._prompt, as_messages(prompt))
+        return [*tail, *self._no_thought]
+
+    def _room(self, tail: Sequence[int]) -> int:
+        """Tokens of the window that are left for an answer."""
+        return self._model.runtime.architecture.window - len(self._prefix) - len(tail)
+
+    @lazy_property
+    def _no_thought(self) -> list[int]:
+        """What ends the thinking of models whose prompts begin it: there is no room for it here."""
+        chat = self._model.chat
+        if chat.thinking_tags is None or not chat.begins_thinking(enable_thinking=False):
+            return []
+        end = f"\n{chat.thinking_tags.end}\n\n"
+        return list(self._model.tokenizer.encode(end, add_special_tokens=False))
 
     @lazy_property
     def _scores(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,8 +141,24 @@ class FrozenBase:
             self._on_progress(Progress("prepare", start + len(at), len(ids) - 1))
             yield loss.cpu(), entropy.cpu()
 
-    def _row(self, prompt: str, max_new_tokens: int) -> Row:
-        model = self._model
+    def _run(self, rows: Sequence[Row], max_new_tokens: int) -> None:
+        """Let the model write, saying so at each step: who hears it may cancel."""
+        if not rows:
+            return
+        total, last = len(rows) * max_new_tokens, len(rows)
+        self._on_progress(Progress("prepare", 0, total))
+        for index, _ in Scheduler(len(rows)).stream(rows):
+            if index <= last:
+                self._on_progress(Progress("prepare", sum(len(row.ids) for row in rows), total))
+            last = index
+        self._on_progress(Progress("prepare", total, total))
+
+    def _row(self, prompt: str, max_new_tokens: int) -> Row | None:
+        """Return what is to be decoded; None: the window has no room for it."""
+        model, tail = self._model, self._tail(prompt)
+        room = self._room(tail)
+        if room < 1:
+            return None
         request = Request(
             runtime=model.runtime,
             prefix=self._prefix,
@@ -120,8 +166,6 @@ class FrozenBase:
             decode=model.chat.decoder(set(model.chat.thinking_tags or ())),
             eos_token_ids=model.eos_token_ids,
         )
-        tail = self.chat_tail(prompt)
-        room = model.runtime.architecture.window - len(self._prefix) - len(tail)
         reader = OutputReader(model.chat.thinking_tags)
         config = GenerationConfig(max_new_tokens=max_new_tokens)
-        return Row(request, tail, config, max(min(max_new_tokens, room), 1), reader=reader)
+        return Row(request, tail, config, min(max_new_tokens, room), reader=reader)

@@ -15,10 +15,11 @@ from ttt_core.adapter import QueryAdapter, adapter_shapes
 from ttt_core.chat import as_messages
 from ttt_core.config import TAKE_QUESTION
 from ttt_core.drift import GENERIC_QUESTIONS
-from ttt_core.errors import ConfigError, StoreError
+from ttt_core.errors import ConfigError, PromptTooLongError, StoreError
 from ttt_core.frozen_base import FrozenBase
 from ttt_core.lesson import Task
 from ttt_core.lru import ByteLRU
+from ttt_core.objectives import check_observable
 from ttt_core.progress import waiting
 from ttt_core.store import AdapterStore, StoredAdapter
 from ttt_core.store.format import QueryRows
@@ -117,6 +118,24 @@ class Learner:
     ) -> AdapterIdentity:
         """Return what an adapter belongs to; its key is `identity.key(namespace)`."""
         return self._model.identity(prompt, config, self._store.namespace, question)
+
+    def check_question(self, prompt: PromptPrefix, config: AdaptationConfig, question: str) -> None:
+        """See that a question can be asked and trained for, before work is spent on it.
+
+        Raises:
+            PromptTooLongError: Document, question and an answer do not fit the window.
+            UnsupportedModelError: The objective looks into attention, which this model does not
+                show.
+        """
+        runtime = self._model.runtime
+        if config.objective == "attention":
+            check_observable(runtime)
+        n_prefix, window = len(prompt.input_ids), runtime.architecture.window
+        n_suffix = len(self._model.chat.suffix(prompt, as_messages(question)))
+        if n_prefix + n_suffix >= window:
+            raise PromptTooLongError(
+                prefix=n_prefix, suffix=n_suffix, max_new_tokens=1, window=window
+            )
 
     def find(self, key: str, config: AdaptationConfig) -> tuple[Learned, Source] | None:
         """Look for what was learned before, in memory and in the store.
@@ -239,6 +258,8 @@ def check_question(config: AdaptationConfig, question: str | None) -> None:
     Raises:
         ConfigError: It has not.
     """
+    if question is not None and not isinstance(question, str):
+        raise ConfigError(f"question is a text, not {type(question).__name__}")
     if config.needs_question and (question is None or not question.strip()):
         raise ConfigError(
             f"supervision={config.supervision!r} trains for one question: pass it, as in "

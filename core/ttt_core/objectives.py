@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch.nn import functional
 
+from ttt_core.attention.scores import prefix_scores
 from ttt_core.packed import PackedBatch
+from ttt_core.prefill import prefill
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -47,6 +50,7 @@ class AttentionObjective:
     gives `TAUGHT_MASS` to the selected chunks. As far as it could be read, it does not say how the
     mass is spread: here evenly over the selected tokens, and over all others evenly, too. Heads are
     averaged; one layer is supervised, see `supervised_layer`; the batch's own tail is left out.
+    A token whose window holds nothing of the passages is taught nothing.
 
     Args:
         passages: What was selected, at least one token.
@@ -56,7 +60,9 @@ class AttentionObjective:
 
     def __init__(self, passages: Sequence[Passage], *, layer: int, n_tokens: int) -> None:
         self._layer = layer
-        self._target = soft_target(passages, n_tokens)
+        self._chosen = torch.zeros(n_tokens, dtype=torch.bool)
+        for start, end in passages:
+            self._chosen[start:end] = True
 
     def __call__(
         self, runtime: Runtime, model: PreTrainedModel, prefix: FrozenPrefix, batch: PackedBatch
@@ -70,14 +76,33 @@ class AttentionObjective:
 
         def observe(seen: Seen) -> None:
             if seen.layer == self._layer:
-                found.append(log_attention(seen, batch.labelled, batch.position_ids))
+                tokens = self._taught(batch, seen.window)
+                found.append(log_attention(seen, tokens, batch.position_ids))
 
         runtime.attention.forward_batch(model, prefix, batch, observer=observe)
         [attention] = found
-        target = self._target.to(attention.device).expand_as(attention)
-        seen_keys = attention > -torch.inf  # What a window hides cannot be taught.
-        divergence = target * (target.clamp_min(1e-30).log() - attention)
-        return torch.where(seen_keys, divergence, divergence.new_zeros(())).sum()
+        visible = ~attention.isneginf()
+        target = soft_target(self._chosen.to(attention.device), visible)
+        # What is hidden has no target, and its logarithm no gradient that would be a number.
+        return (target * (target.clamp_min(1e-30).log() - attention.masked_fill(~visible, 0))).sum()
+
+    def _taught(self, batch: PackedBatch, window: int | None) -> torch.Tensor:
+        """The labelled tokens that see something of the passages."""
+        last = int(self._chosen.nonzero().max())
+        tokens = batch.labelled
+        return tokens if window is None else tokens[batch.position_ids[tokens] - window < last]
+
+
+def check_observable(runtime: Runtime) -> None:
+    """See that the model's attention can be looked into, which costs two tokens.
+
+    Raises:
+        UnsupportedModelError: It cannot: the model keeps its own, or caches latents.
+    """
+    prefix = prefill(runtime, [0])
+    with runtime.turn() as model, torch.no_grad():
+        batch = attention_batch([0], start=len(prefix))
+        runtime.attention.forward_batch(model, prefix, batch, observer=lambda _: None)
 
 
 def attention_batch(tail: Sequence[int], *, start: int) -> PackedBatch:
@@ -86,39 +111,36 @@ def attention_batch(tail: Sequence[int], *, start: int) -> PackedBatch:
     return PackedBatch.of_tails([tail], [[0] * len(tail)], start=start)
 
 
-def soft_target(passages: Sequence[Passage], n_tokens: int) -> torch.Tensor:
-    """Return the attention to aim at, shape (n_tokens,): sums to 1."""
-    chosen = torch.zeros(n_tokens, dtype=torch.bool)
-    for passage in passages:
-        chosen[passage.start : passage.end] = True
-    n_chosen = int(chosen.sum())
-    if n_chosen == n_tokens:
-        return torch.full((n_tokens,), 1.0 / n_tokens)
-    rest = (1.0 - TAUGHT_MASS) / (n_tokens - n_chosen)
-    return torch.where(chosen, TAUGHT_MASS / n_chosen, rest)
+def soft_target(chosen: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    """Return the attention to aim at, fp32, shape (n_tokens, n_prefix); each row sums to 1.
+
+    Where the chosen are most of what can be seen, they get no less than an even share of it.
+
+    Args:
+        chosen: Which tokens of the prefix are to be looked at, shape (n_prefix,).
+        visible: What each token sees, shape (n_tokens, n_prefix); something chosen is among it.
+    """
+    chosen = chosen & visible
+    n_chosen, n_visible = chosen.sum(-1, keepdim=True), visible.sum(-1, keepdim=True)
+    mass = (n_chosen / n_visible).clamp_min(TAUGHT_MASS)
+    others = (1 - mass) / (n_visible - n_chosen).clamp_min(1)
+    return torch.where(chosen, mass / n_chosen, others * visible)
 
 
 def log_attention(seen: Seen, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """Return the log of how heads on average attend to the prefix, shape (n_tokens, n_prefix).
 
+    Of all that a head looks at, the prefix alone counts: its masses add up to 1. -inf: hidden.
+
     Args:
         seen: One layer.
-        tokens: Which tokens of the pass, shape (n_tokens,).
+        tokens: Which tokens of the pass, shape (n_tokens,); each sees something of the prefix.
         positions: Positions of all tokens of the pass.
     """
-    keys = seen.keys[0].float()
-    at = tokens.to(keys.device)
-    query = seen.query[0][:, at].float()
-    grouped = query.unflatten(0, (keys.shape[0], -1))  # (kv heads, heads each, tokens, dim)
-    scores = torch.einsum("kgnd,ktd->kgnt", grouped, keys).flatten(0, 1) * seen.scoring.scale
-    if seen.scoring.softcap is not None:
-        scores = seen.scoring.softcap * torch.tanh(scores / seen.scoring.softcap)
-    if seen.window is not None:
-        reach = positions[tokens].to(keys.device)[:, None] - seen.window
-        hidden = torch.arange(keys.shape[1], device=keys.device)[None] <= reach
-        scores = scores.masked_fill(hidden, -torch.inf)
-    heads = scores.log_softmax(-1)
-    return heads.logsumexp(0) - torch.tensor(float(len(heads))).log()
+    scores = prefix_scores(seen, tokens, positions)
+    hidden = scores[0].isneginf()  # The same for every head.
+    heads = scores.log_softmax(-1).masked_fill(hidden, 0)  # -inf has no gradient here.
+    return (heads.logsumexp(0) - math.log(len(heads))).masked_fill(hidden, -math.inf)
 
 
 def supervised_layer(windows: Sequence[int | None], trained: Sequence[int] | None) -> int:

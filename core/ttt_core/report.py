@@ -77,7 +77,7 @@ class AdaptationReport(Settings):
     ending_loss: float | None = None
     """How much less likely answers end as the base's do, nats; see `ttt_core.drift`."""
     seconds: dict[str, float] = Field(default_factory=dict)
-    """Wall-clock seconds of `tune`, `train` and `probe`."""
+    """Wall-clock seconds of `prepare`, `tune`, `train` and `probe`."""
     flops: float = 0.0
     """Estimate in the paper's terms; see `ttt_core.flops`."""
     thinking_tokens: int = 0

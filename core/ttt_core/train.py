@@ -262,6 +262,8 @@ class _Adaptation:
         verdict = judge(self._config, measured, for_question=self._for_question)
         adapter = run.adapter if verdict.adopt else self._kept
         reasons = verdict.reasons
+        if self._lesson.fallback:
+            reasons = (*reasons, "the supervision found nothing of its own; see its fallback")
         if adapter is not run.adapter and adapter is not None:
             reasons = (*reasons, "what the document alone taught is kept")
         return adapter, self._report(run, adapter, reasons, measured)

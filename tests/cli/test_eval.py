@@ -6,12 +6,15 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Invoke
 from tests.cli.processes import PATIENCE, Start, Terminal, posix_only
+from ttt_core.cli import eval_command
+from ttt_core.evaluation.report.advice import fewest_documents
 from ttt_core.evaluation.results import Results
 
 SMALL = ("--arm", "in-context", "--arm", "chance", "--length", "4", "--seeds", "2")
@@ -22,7 +25,15 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_a_table_a_verdict_and_a_report(ttt: Invoke, output: Path) -> None:
+@pytest.fixture(autouse=True)
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no figures but where a test is about the whole report: they take seconds."""
+    if "whole" not in request.node.name:
+        drawings = "ttt_core.evaluation.report.drawings.find_spec"
+        monkeypatch.setattr(drawings, lambda name: None)
+
+
+def test_a_table_a_verdict_and_a_whole_report(ttt: Invoke, output: Path) -> None:
     done = ttt("eval", *SMALL, "--examples", "1", "--output", str(output))
     assert done.exit_code == 0, done.output
     assert "registry" in done.stdout
@@ -94,6 +105,22 @@ def test_names_are_listed(ttt: Invoke) -> None:
     assert done.exit_code == 0
     for name in ("registry", "transactions", "longbench-v2", "qttt", "lr-zero"):
         assert name in done.stdout
+    assert "hub:THUDM/LongBench-v2" in done.stdout
+    assert "--length in lines: 64, 128" in done.stdout
+
+
+def test_names_are_listed_for_a_script(ttt: Invoke) -> None:
+    found = json.loads(ttt("eval", "--list", "--json").stdout)
+    assert set(found) == {"tasks", "benchmarks", "arms"}
+    assert all(benchmark["data"] for benchmark in found["benchmarks"].values())
+    assert set(eval_command.ARMS) < set(found["arms"])
+
+
+def test_the_usual_number_of_documents_can_show_something() -> None:
+    """Six documents cannot, once there are two arms to compare."""
+    compared = set(eval_command.ARMS) - {"in-context", "lr-zero", "chance"}
+    assert compared >= {"qttt", "bm25-only"}
+    assert fewest_documents(len(compared)) <= eval_command.SEEDS * eval_command.EXAMPLES
 
 
 @pytest.mark.parametrize(
@@ -101,7 +128,11 @@ def test_names_are_listed(ttt: Invoke) -> None:
     [
         (("--task", "registri"), "did you mean 'registry'"),
         (("--task", "longbench-v2"), "needs its data: --task longbench-v2="),
+        (("--task", "longbench-v2="), "needs its data: --task longbench-v2="),
         (("--task", "longbench=x"), "did you mean 'longbench-v"),
+        (("--task", "registry=x"), "writes its documents itself"),
+        (("--task", __file__), "say which benchmark it is for"),
+        (("--task", "longicl=no/such.csv"), "no/such.csv"),
         (("--arm", "rag"), "did you mean 'bm25'"),
         (("--arm", "qttt:rank=4"), "unknown option 'rank'"),
         (("--length", "10000000"), "10000000"),
@@ -114,6 +145,9 @@ def test_what_cannot_be_is_named(
     assert done.exit_code == 1
     assert said in done.stderr
     assert not (output / "results.jsonl").exists()
+    assert not (
+        output / "runs.jsonl"
+    ).exists()  # The report would name a run that measured nothing.
 
 
 def test_the_same_arm_twice_makes_no_sense(ttt: Invoke, output: Path) -> None:
@@ -128,11 +162,90 @@ def test_a_report_on_nothing_says_so(ttt: Invoke, output: Path) -> None:
     assert done.stderr.startswith("error:")
 
 
+def test_a_folder_of_something_else_is_left_alone(ttt: Invoke, output: Path) -> None:
+    output.mkdir()
+    (output / "report.html").write_text("mine")
+    done = ttt("eval", *SMALL, "--output", str(output))
+    assert done.exit_code == 1
+    assert "holds other things than results" in done.stderr
+    assert [path.name for path in output.iterdir()] == ["report.html"]
+    done = ttt("eval", *SMALL, "--output", str(output / "report.html"))
+    assert "is a file" in done.stderr
+    assert (output / "report.html").read_text() == "mine"
+
+
+def test_foreign_results_are_left_alone(ttt: Invoke, output: Path) -> None:
+    output.mkdir()
+    (output / "results.jsonl").write_text("hello\n")
+    done = ttt("eval", *SMALL, "--output", str(output))
+    assert done.exit_code == 1
+    assert "is no record" in done.stderr
+    assert [path.name for path in output.iterdir()] == ["results.jsonl"]
+
+
+def test_what_is_there_already_makes_no_run(ttt: Invoke, output: Path) -> None:
+    for _ in range(2):
+        ttt("eval", *SMALL, "--examples", "1", "--output", str(output))
+    assert len(Results(output).runs()) == 1
+
+
+def test_without_bm25s_its_arms_are_left_out_or_refused(
+    ttt: Invoke, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cells would fail, and stay failed once it is installed."""
+    monkeypatch.setitem(sys.modules, "bm25s", None)
+    small = ("--length", "4", "--seeds", "1", "--examples", "1", "--output", str(output))
+    done = ttt("eval", *small, "--arm", "in-context", "--arm", "bm25-only")
+    assert (done.exit_code, output.exists()) == (1, False)
+    assert "context-ttt[eval]" in done.stderr
+    done = ttt("eval", *small)
+    assert done.exit_code == 0, done.output
+    assert "the bm25 arms are left out" in done.stderr
+    assert {c.key.arm for c in Results(output).cells()} == {
+        "in-context", "qttt", "lr-zero", "chance"
+    }  # fmt: skip
+
+
+def test_a_report_that_cannot_be_written_is_one_line(ttt: Invoke, output: Path) -> None:
+    ttt("eval", *SMALL, "--examples", "1", "--output", str(output))
+    (output / "report.html").unlink()
+    (output / "report.html").mkdir()
+    done = ttt("eval", "--report-only", "--output", str(output))
+    assert done.exit_code == 1
+    assert "the results are kept: ttt eval --report-only" in done.stderr
+
+
+def test_what_failed_and_why_is_told(ttt: Invoke, output: Path) -> None:
+    lengths = ("--length", "4", "--length", "512")
+    done = ttt("eval", "--seeds", "1", "--examples", "1", "--arm", "in-context", *lengths,
+               "--output", str(output))  # fmt: skip
+    assert "in-context: 1 of 2 cells failed" in done.stdout
+    assert "window" in done.stdout
+
+
+def test_too_small_a_run_and_lengths_for_nothing_are_told(
+    ttt: Invoke, output: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "lines.jsonl"
+    line = "line able-book: REGISTER_CONTENT is <7>"
+    data.write_text(
+        "".join(
+            json.dumps({"prompt": f"Record:\n{line}\nTell me the content.", "random_idx": [n],
+                        "expected_number": 7, "correct_line": line}) + "\n" for n in range(3)
+        )
+    )  # fmt: skip
+    task = ("--task", f"line-retrieval={data}", "--length", "4", "--output", str(output))
+    arms = ("--arm", "in-context", "--arm", "qttt")
+    done = ttt("eval", *task, *arms, "--seeds", "1", "--examples", "1")
+    assert "--length is not for line-retrieval" in done.stderr
+    assert "1 document a task, where comparing 1 arm takes 6" in done.stderr
+
+
 @posix_only
 def test_ctrl_c_says_how_to_go_on(
     model_path: Path, output: Path, terminal: Terminal, start: Start
 ) -> None:
-    arguments = ("--length", "8", "--arm", "in-context", "--examples", "20")
+    arguments = ("--length", "8", "--arm", "in-context", "--seeds", "3", "--examples", "20")
     process = start(
         *("eval", "--model", str(model_path), "--output", str(output), *arguments),
         stdin=subprocess.DEVNULL,

@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 
 from tests.conftest import build_model, build_tokenizer
 from ttt_core.attention.base import Scoring, Seen
+from ttt_core.attention.scores import prefix_scores, tail_scores
 from ttt_core.diagnostics import attention_mass
-from ttt_core.diagnostics.attention_mass import layer_attention, visible_scores
+from ttt_core.diagnostics.attention_mass import layer_attention
 from ttt_core.diagnostics.measure import Measurement, Tail, measure
 from ttt_core.errors import UnsupportedModelError
 from ttt_core.loaded import LoadedModel
@@ -146,9 +147,9 @@ def test_portions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_scores_of_the_future_are_hidden() -> None:
     seen = make_seen(torch.ones(1, 1, 3, 1), torch.ones(1, 1, 2, 1), torch.ones(1, 1, 3, 1))
-    prefix, own = visible_scores(seen, range(3))
-    assert not prefix.isneginf().any()
-    assert own[0].isneginf().tolist() == [
+    tokens, positions = torch.arange(3), torch.arange(2, 5)
+    assert not prefix_scores(seen, tokens, positions).isneginf().any()
+    assert tail_scores(seen, tokens, positions)[0].isneginf().tolist() == [
         [False, True, True],
         [False, False, True],
         [False, False, False],

@@ -16,7 +16,7 @@ import torch
 
 from tests.conftest import build_model, build_tokenizer
 from ttt_core import AdaptationConfig, AdaptedDocument, TTTEngine
-from ttt_core.diagnostics import Diagnosis, diagnose
+from ttt_core.diagnostics import Diagnosis, check, diagnose
 from ttt_core.diagnostics.as_json import diagnosis_json
 from ttt_core.diagnostics.findings import findings
 from ttt_core.diagnostics.heads import HeadSide, all_heads
@@ -247,6 +247,8 @@ def test_models_that_cannot_be_looked_into_say_so(tmp_path: Path) -> None:
         read = engine.read("red fox: Oslo\nold hen: Bern")
         with pytest.raises(UnsupportedModelError, match="looked into"):
             diagnose(engine, read, "Where?", needles=["old hen"], answer="Bern")
+        with pytest.raises(UnsupportedModelError, match="looked into"):  # Before adapting, too.
+            check(engine, read, "Where?", ["old hen"])
 
 
 @pytest.mark.parametrize("name", ["mistral-sliding", "gpt-oss-sinks"])

@@ -33,6 +33,7 @@ def make_cell(
     failed: str = "",
     split: str = "score",
     settings: int = 0,
+    source: str | None = None,
 ) -> Cell:
     """One cell; `groups` says the value of `depth` for each question."""
     key = CellKey(
@@ -61,6 +62,7 @@ def make_cell(
     adapts = arm.startswith("qttt")
     return Cell(
         key=key,
+        source=source,
         n_tokens=5 * (length or 100) + 8,
         document_flops={"read": 4e6, **({"adapt": 6e6} if adapts else {})},
         details={"decision": "adapted"} if adapts else {},

@@ -28,8 +28,8 @@ CELLS = 9
 """Three seeds, three arms."""
 
 
-def evaluates(folder: Path, *, holds: bool = False) -> Callable[[Hook], None]:
-    """Do the plan; tell of each cell that is begun here, and wait for a cue if it `holds`."""
+def evaluates(folder: Path, *, plan: Plan = PLAN, holds: bool = False) -> Callable[[Hook], None]:
+    """Do a plan; tell of each cell that is begun here, and wait for a cue if it `holds`."""
 
     def role(hook: Hook) -> None:
         def tell(advance: Advance) -> None:
@@ -41,7 +41,7 @@ def evaluates(folder: Path, *, holds: bool = False) -> Callable[[Hook], None]:
         engine = make_engine(folder / "adapters")
         results = Results(folder)
         hook.wait_for_cue()
-        Runner(engine, results, on_advance=tell).run(PLAN)
+        Runner(engine, results, on_advance=tell).run(plan)
         results.finish()
 
     return role
@@ -89,6 +89,27 @@ def together(folder: Path) -> None:
     check_left_over(place)
 
 
+def overlapping(folder: Path) -> None:
+    """Two at once with plans of their own, which share some cells, write what both would write."""
+    plans = [
+        Plan((Job(Rooms(), arms, (4,)),), seeds=seeds, examples=1)
+        for arms, seeds in ((_ARMS[:2], (0, 1)), (_ARMS[1:], (1, 2)))
+    ]
+    for plan in plans:
+        run(make_engine(folder / "whole" / "adapters"), folder / "whole", plan)
+    expected, place = (folder / "whole" / "results.jsonl").read_bytes(), folder / "together"
+    begun = []
+    with stage(*(evaluates(place, plan=plan) for plan in plans)) as actors:
+        for actor in actors:
+            actor.cue()
+        for actor in actors:
+            while digest := actor.says():
+                begun.append(digest)
+    assert len(begun) == len(set(begun)) == 7, len(begun)  # Four each, one in common.
+    assert (place / "results.jsonl").read_bytes() == expected
+    check_left_over(place)
+
+
 def taken_over(folder: Path) -> None:
     """The cell of one that is killed is done by another, who waits for it."""
     expected, place = whole(folder / "whole"), folder / "taken"
@@ -113,7 +134,7 @@ def check_left_over(folder: Path) -> None:
 
 def main() -> None:
     warm_up()
-    plays = {play.__name__: play for play in (killed, together, taken_over)}
+    plays = {play.__name__: play for play in (killed, together, overlapping, taken_over)}
     for line in sys.stdin:
         name, path = json.loads(line)
         problem = None

@@ -107,8 +107,26 @@ def example(**changes: Any) -> Example:
         {"references": ("here", "there", "everywhere")},
         {"references": ("herethere",)},
         {"choices": ("there",)},
+        {"max_new_tokens": 7},
     ],
 )
 def test_changed_data_are_other_data(changes: dict[str, Any]) -> None:
     assert content_hash(example(**changes)) != content_hash(example())
     assert content_hash(example()) == content_hash(example())
+
+
+def test_lines_of_before_there_were_sources_are_read() -> None:
+    """And their keys stay: a run goes on where it was."""
+    cell = Cell(key=KEY, questions=(QuestionResult(id="q", text="", score=0.0),))
+    value = json.loads(to_line(cell))
+    del value["source"]
+    assert Cell.model_validate(value) == cell
+    expected = "4ce31525e166ccc3ffb58a6766f470b09dd5807934787040a4645bee67ebb541"
+    assert content_hash(example()) == expected
+
+
+def test_decisions_are_those_of_the_document_and_of_its_questions() -> None:
+    told = QuestionResult(id="q", text="", score=0.0, details={"decision": "kept_base"})
+    cell = Cell(key=KEY, details={"decision": "adapted"}, questions=(told,))
+    assert cell.decisions == ["adapted", "kept_base"]
+    assert Cell(key=KEY, details={"way": "template"}).decisions == []

@@ -175,3 +175,22 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="file"):
         add(Results(tmp_path / "file" / "below"), cell(1))
+
+
+def test_sorting_loses_nothing_where_lines_look_alike(tmp_path: Path) -> None:
+    """Lines of one length and one end: by these alone no reader could tell that they moved."""
+    one, two = Results(tmp_path), Results(tmp_path)
+    lost = Failure(kind="OutOfMemoryError", message="full " * 99)
+
+    def failed(number: int) -> Cell:
+        key = KEY.model_copy(update={"example": f"{number}", "settings": {"of": "an arm " * 99}})
+        return cell(number, key=key, questions=(), failure=lost)
+
+    add(one, failed(1), failed(2), failed(4))
+    assert len(two.cells()) == 3
+    add(one, failed(3))
+    one.finish()  # Where 4 was is 3 now.
+    assert {c.key.example for c in two.cells()} == {"1", "2", "3", "4"}
+    add(two, failed(5))
+    two.finish()
+    assert {c.key.example for c in Results(tmp_path).cells()} == {"1", "2", "3", "4", "5"}

@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -17,10 +19,13 @@ from tests.store.samples import child_environment
 from ttt_core import RuntimeConfig, TTTEngine
 from ttt_core.errors import ConfigError, OutOfMemoryError, StoreError
 from ttt_core.evaluation import runner as runner_module
+from ttt_core.evaluation.arms import parse_arm
 from ttt_core.evaluation.bench import Bench
 from ttt_core.evaluation.cells import run_record
+from ttt_core.evaluation.plan import Job, Plan
 from ttt_core.evaluation.results import Results
 from ttt_core.evaluation.runner import Advance, Runner
+from ttt_core.examples import Example, Question, Task
 
 Give = Callable[[str, Path], None]
 
@@ -198,6 +203,86 @@ def test_a_length_that_no_task_has_is_named(engine: TTTEngine, tmp_path: Path) -
         run(engine, tmp_path, quick_plan("chance", lengths=(500,)))
 
 
+class Odd(Rooms):
+    """Rooms with something about them that cannot be."""
+
+    def __init__(self, **changes: Any) -> None:
+        self._changes = changes
+
+    def examples(self, *args: Any, **options: Any) -> Iterator[Example]:
+        for one in super().examples(*args, **options):
+            yield replace(one, **self._changes)
+
+
+def odd_plan(task: Task, *specs: str) -> Plan:
+    arms = tuple(map(parse_arm, specs or ("chance",)))
+    return Plan((Job(task, arms, (4,)),), seeds=(0,), examples=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"id": "same"}, "two examples are called 'same'"),
+        ({"questions": ()}, "found 0 questions"),
+        ({"questions": (Question("q", "a?", ("b",)),) * 2}, "found 2 questions with 1 ids"),
+        ({"questions": (Question("q", "a?", ("b",), chance=1.5),)}, "found 1.5 and 1.5"),
+    ],
+)
+def test_examples_that_cannot_be_told_apart_are_refused(
+    changes: dict[str, Any], said: str, engine: TTTEngine, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        run(engine, tmp_path, odd_plan(Odd(**changes)))
+    assert Results(tmp_path).cells() == []
+
+
+def test_one_task_twice_is_refused(engine: TTTEngine, tmp_path: Path) -> None:
+    [job] = odd_plan(Rooms()).jobs
+    with pytest.raises(ConfigError, match="Name each task once"):
+        run(engine, tmp_path, Plan((job, Job(Rooms(), job.arms, (4,)))))
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), -0.1, 2.0])
+def test_a_score_that_is_none_ends_the_run(
+    score: float, engine: TTTEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Rooms, "score", lambda *_: score)
+    with pytest.raises(ConfigError, match="a score and a chance from 0 to 1, found"):
+        run(engine, tmp_path, odd_plan(Rooms(), "in-context"))
+    assert Results(tmp_path).cells() == []
+
+
+def test_a_task_that_scores_otherwise_than_before_is_noticed(
+    engine: TTTEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = odd_plan(Rooms(), "in-context", "chance")
+    run(engine, tmp_path, plan)
+    run(engine, tmp_path, odd_plan(Rooms(), "in-context", "chance"))  # It did not change.
+    monkeypatch.setattr(Rooms, "score", lambda *_: 0.123)
+    with pytest.raises(ConfigError, match=r"scores answers in .* otherwise"):
+        run(engine, tmp_path, odd_plan(Rooms(), "in-context"))
+
+
+def test_a_smaller_plan_changes_nothing_and_a_larger_one_adds(
+    engine: TTTEngine, tmp_path: Path
+) -> None:
+    plan = odd_plan(Rooms(), "in-context")
+    larger = replace(plan, seeds=(0, 1), examples=3)
+    cells = run(engine, tmp_path, larger).cells()
+    assert len(cells) == 6
+    assert run(engine, tmp_path, plan).cells() == cells
+    assert run(engine, tmp_path, replace(larger, seeds=(0, 1, 2))).cells()[:6] == cells
+
+
+def test_cells_say_what_their_example_shares_with_others(engine: TTTEngine, tmp_path: Path) -> None:
+    run(engine, tmp_path, odd_plan(Odd(source="story"), "chance"))
+    too_long = replace(odd_plan(Odd(source="story"), "in-context").jobs[0], lengths=(100,))
+    cells = run(engine, tmp_path, Plan((too_long,), examples=1)).cells()
+    assert [(c.source, c.failure is None) for c in cells] == [("story", True)] * 2 + [
+        ("story", False)
+    ]
+
+
 def test_engines_that_cut_documents_are_refused(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
@@ -223,6 +308,11 @@ def test_a_run_that_was_killed_goes_on_to_the_same_file(give: Give, tmp_path: Pa
 @pytest.mark.skipif(os.name == "nt", reason="fork and SIGKILL")
 def test_processes_share_the_work_and_do_nothing_twice(give: Give, tmp_path: Path) -> None:
     give("together", tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="fork and SIGKILL")
+def test_processes_with_plans_of_their_own_share_a_folder(give: Give, tmp_path: Path) -> None:
+    give("overlapping", tmp_path)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="fork and SIGKILL")

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ttt_core import AdaptationConfig, Document
 from ttt_core.chat import ChatFormat, PromptPrefix
-from ttt_core.supervision import BaseModel, Given, Passage, TokenizedDocument
+from ttt_core.supervision import BaseReader, Given, Passage, TokenizedDocument
 
 
 class FakeBase:
@@ -75,7 +75,7 @@ class NoBase(FakeBase):
 
 
 def make_given(
-    base: BaseModel,
+    base: BaseReader,
     document: TokenizedDocument,
     *,
     held_out: Collection[Passage] = (),

@@ -36,6 +36,16 @@ def test_parts_take_turns_with_their_own_batches(
         assert mixed[turn :: len(kinds)] == own
 
 
+def test_a_question_that_no_chunk_is_about_has_no_turn(tokenizer: PreTrainedTokenizerFast) -> None:
+    base = FakeBase(TEXT, tokenizer)
+    about, other = (
+        MixtureSupervision(make_given(base, base.document, question=question))
+        for question in ("Which ship is in berth 12?", "Wherefore art thou Romeo?")
+    )
+    assert (len(about.parts), about.fallback) == (3, False)
+    assert (len(other.parts), other.fallback) == (2, True)
+
+
 def test_a_part_that_finds_nothing_loses_its_turn() -> None:
     """Six different tokens: nothing recurs, and all that is left are clozes."""
     document = TokenizedDocument((98, 1, 2, 3, 4, 5, 6), 1, 7, (Passage(1, 7),), (96, 97))

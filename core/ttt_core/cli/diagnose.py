@@ -149,7 +149,14 @@ def _facts(found: Diagnosis) -> Iterator[tuple[str, str]]:
 def _heads_table(found: Diagnosis) -> Table:
     from ttt_core.diagnostics.heads import all_heads
 
-    table = Table("layer", "head", title="heads that look at the needle most", box=SIMPLE)
+    table = Table(
+        "layer",
+        "head",
+        title="heads that look at the needle most",
+        caption="mass: the needle's share of the attention; margin: its lead over all other tokens "
+        "together, lead: over the best of them, in nats",
+        box=SIMPLE,
+    )
     sides = ("before", "after") if found.after is not None else ("before",)
     for quantity in ("mass", "margin", "lead"):
         for side in sides:
@@ -174,7 +181,8 @@ def _dilution_table(found: Diagnosis) -> Table:
     top = all_heads(found.before, found.after, found.peak)[0]
     table = Table(
         title=f"dilution, head {top.head} of layer {top.layer}",
-        caption="lead: over the best rival; enough: what suffices in the worst case; nats",
+        caption="enough for 90%: the lead that gives the needle 90% of the attention however many "
+        "others compete",
         box=SIMPLE,
     )
     sides = ("before", "after") if found.after is not None else ("before",)

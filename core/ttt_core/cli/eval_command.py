@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ttt_core.cli import options, place
+from ttt_core.cli.eval_defaults import ARMS, EXAMPLES, SEEDS, TASKS
 from ttt_core.cli.failures import reported
 
 
@@ -18,37 +19,51 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME[=DATA]",
-            help="A task, or a benchmark and its data: a file, a folder, or hub:owner/name. Can "
-            "be repeated.",
-            show_default="registry",
+            help="A task, or a benchmark and its data: a file, a folder, or hub:owner/name "
+            "(ttt eval --list says which there are). Can be repeated.",
+            show_default=", ".join(TASKS),
         ),
     ] = None,
     arm: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME[:OPTION=VALUE,...]",
-            help="A way to answer. Values with / between them are chosen from, on data that are "
-            "not scored. Can be repeated.",
-            show_default="in-context, qttt, bm25, lr-zero, chance",
+            help="A way to answer, such as qttt:steps=16 (see --list). Of several values, as in "
+            "qttt:steps=16/48, the best is chosen on documents that are not scored. Can be "
+            "repeated.",
+            show_default=", ".join(ARMS),
         ),
     ] = None,
     length: Annotated[
         list[int] | None,
         typer.Option(
             metavar="NUMBER",
-            help="In the task's unit. Can be repeated.",
+            help="How long documents are, in the task's unit, such as lines (see --list). Can be "
+            "repeated.",
             show_default="the task's own",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many; each has other documents.")] = 3,
+    seeds: Annotated[
+        int,
+        typer.Option(min=1, metavar="NUMBER", help="How many draws of documents; each has others."),
+    ] = SEEDS,
     examples: Annotated[
-        int, typer.Option(min=1, help="Documents for each task, length and seed.")
-    ] = 2,
+        int,
+        typer.Option(
+            min=1, metavar="NUMBER", help="Documents for each task and length in each draw."
+        ),
+    ] = EXAMPLES,
     tune_examples: Annotated[
-        int, typer.Option(min=1, help="Documents for each task and length to choose options on.")
+        int,
+        typer.Option(
+            min=1,
+            metavar="NUMBER",
+            help="Further documents for each task and length, on which --arm's open values are "
+            "chosen.",
+        ),
     ] = 4,
     output: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Where results and report are.")
+        Path, typer.Option(metavar="FOLDER", help="Where results and report are kept.")
     ] = Path("ttt-eval"),
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
@@ -57,29 +72,43 @@ def evaluate(
         bool, typer.Option("--report-only", help="Compute nothing; write the report again.")
     ] = False,
     list_names: Annotated[
-        bool, typer.Option("--list", help="List tasks, benchmarks and arms, and leave.")
+        bool,
+        typer.Option(
+            "--list", help="List tasks, benchmarks with where their data are, and arms; then leave."
+        ),
     ] = False,
     as_json: options.AsJson = False,
     model: options.Model = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
-    store: place.Store = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where adapters are kept.",
+            show_default="adapters/ in the output folder",
+            rich_help_panel=place.KEEPING,
+        ),
+    ] = None,
     namespace: place.NamespaceName = None,
 ) -> None:
-    """Measure whether adapting helps: tasks x arms x lengths, and a report with a verdict.
+    """Measure whether adapting helps, and write a report that says so or not.
 
-    Run it again to go on where it stopped; start it twice to share the work. Adapters are kept
-    below the output folder, unless --store says otherwise.
+    Each task's questions are answered in several ways (arms), on documents of several lengths.
+    Without options the bundled toy model is measured, which takes about an hour on two cores.
+
+    Run it again to go on where it stopped; start it twice to share the work.
     """
     from ttt_core.cli import evaluate as evaluating
+    from ttt_core.cli.eval_names import list_all
 
     with reported(as_json=as_json):
         if list_names:
-            evaluating.list_all()
+            list_all(as_json=as_json)
             return
         wanted = evaluating.Wanted(
-            tasks=tuple(task or evaluating.TASKS),
-            arms=tuple(arm or evaluating.ARMS),
+            tasks=tuple(task or ()),
+            arms=tuple(arm or ()),
             lengths=tuple(length or ()),
             seeds=seeds,
             examples=examples,

@@ -6,31 +6,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE
-from rich.table import Table
-
-from ttt_core.cli import console
-from ttt_core.cli.failures import UsageProblem
+from ttt_core.cli import console, eval_show
+from ttt_core.cli.eval_defaults import ARMS, TASKS
+from ttt_core.cli.eval_names import BUNDLED, get_arms, get_task
 from ttt_core.cli.work import opened
-from ttt_core.errors import ConfigError
+from ttt_core.errors import ConfigError, StoreError
 from ttt_core.evaluation.plan import Job, Plan
 from ttt_core.evaluation.results import Results
-from ttt_core.evaluation.tuning import Tunable, TunedArm, choose, parse
+from ttt_core.evaluation.tuning import Tunable, TunedArm, choose
 
 if TYPE_CHECKING:
     from ttt_core import TTTEngine
     from ttt_core.cli.options import Setup
     from ttt_core.evaluation.arms import Arm
     from ttt_core.evaluation.runner import Advance, Runner
-    from ttt_core.evaluation.summary import ModelSummary, Row
     from ttt_core.examples import Task
 
-TASKS = ("registry",)
-ARMS = ("in-context", "qttt", "bm25", "lr-zero", "chance")
-OUTPUT = Path("ttt-eval")
 ADAPTERS = "adapters"
+_OURS = ("results.jsonl", "runs.jsonl")
+_BESIDE = (ADAPTERS, "locks", "timings.jsonl", "choices.jsonl")
+"""May be there without the others if somebody stopped the very first cell."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,8 @@ class Wanted:
     """What was typed.
 
     Attributes:
-        tasks: `NAME`, or `NAME=DATA` for a benchmark.
-        arms: As `evaluation.tuning.parse` reads them.
+        tasks: `NAME`, or `NAME=DATA` for a benchmark; empty: the usual ones.
+        arms: As `evaluation.tuning.parse` reads them; empty: the usual ones.
         lengths: Empty: each task's own.
         seeds: How many, from 0.
         examples: For each task, length and seed.
@@ -47,13 +44,13 @@ class Wanted:
         retry_failed: Try once more what failed earlier.
     """
 
-    tasks: tuple[str, ...] = TASKS
-    arms: tuple[str, ...] = ARMS
-    lengths: tuple[int, ...] = ()
-    seeds: int = 3
-    examples: int = 2
-    tune_examples: int = 4
-    retry_failed: bool = False
+    tasks: tuple[str, ...]
+    arms: tuple[str, ...]
+    lengths: tuple[int, ...]
+    seeds: int
+    examples: int
+    tune_examples: int
+    retry_failed: bool
 
 
 def evaluate(
@@ -62,61 +59,63 @@ def evaluate(
     """Do what is not there yet, write the report, print table and verdict."""
     results = Results(output)
     if not report_only:
-        tasks = [get_task(spec) for spec in wanted.tasks]
-        arms = _parsed(wanted.arms)
+        _check_output(output)
+        results.cells()  # What cannot be read should be told before hours of work.
+        tasks = [get_task(spec) for spec in wanted.tasks or TASKS]
+        arms = get_arms(wanted.arms, ARMS)
+        _warn(wanted, setup, tasks)
+        _warn_of_few(wanted, arms)
         if setup.place.folder is None:  # Thousands of documents that nobody will ask about again.
             setup = replace(setup, place=replace(setup.place, folder=output / ADAPTERS))
-        with opened(setup) as engine, _resumable(output):
+        with _resumable(results), opened(setup) as engine:
             _work(wanted, engine, results, tasks, arms, command)
     _report(results, as_json=as_json)
 
 
-def list_all() -> None:
-    """Print the names of tasks, benchmarks and arms, a line each."""
-    from ttt_core.evaluation.arms import arm_description, arm_names
-    from ttt_core.evaluation.benchmarks import benchmark_names
-    from ttt_core.sandbox import tasks
-
-    table = Table.grid(padding=(0, 2))
-    for title, names, describe in (
-        ("tasks", tasks.task_names(), lambda name: tasks.get_task(name).description),
-        ("benchmarks", benchmark_names(), lambda name: f"--task {name}=FILE|FOLDER|hub:NAME"),
-        ("arms", arm_names(), arm_description),
-    ):
-        table.add_row(f"[bold]{title}[/]", "")
-        for name in names:
-            table.add_row(f"  {name}", describe(name))
-    console.show(table)
+def _check_output(folder: Path) -> None:
+    """Refuse a folder that belongs to something else: a report.html of its own would be lost."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ConfigError(f"--output is a folder, and {folder} is a file")
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    if names - set(_BESIDE) and not names & set(_OURS):
+        raise ConfigError(
+            f"{folder} holds other things than results of ttt eval; give --output a new folder"
+        )
 
 
-def get_task(spec: str) -> Task:
-    """Return the task or benchmark that is typed so.
-
-    Raises:
-        ConfigError: There is none of that name, or it needs data and none are named.
-    """
-    from ttt_core.config import unknown_option
-    from ttt_core.evaluation.benchmarks import benchmark_names, get_benchmark
-    from ttt_core.sandbox import tasks
-
-    name, equals, source = spec.partition("=")
-    if equals:
-        return get_benchmark(name, source)
-    if name in tasks.task_names():
-        return tasks.get_task(name)
-    if name in benchmark_names():
-        raise ConfigError(f"benchmark {name!r} needs its data: --task {name}=FILE|FOLDER|hub:NAME")
-    known = (*tasks.task_names(), *benchmark_names())
-    raise ConfigError(unknown_option(name, known, "tasks and benchmarks are"))
+def _warn(wanted: Wanted, setup: Setup, tasks: Sequence[Task]) -> None:
+    """Say what will not come out as it is probably meant."""
+    foreign = [task.name for task in tasks if task.name not in BUNDLED]
+    if setup.model is None and foreign:
+        console.note(
+            f"note: the bundled model is a toy made for {' and '.join(BUNDLED)}; for "
+            f"{', '.join(foreign)} pass a real one, such as --model Qwen/Qwen3-4B"
+        )
+    fixed = [task.name for task in tasks if not task.unit]
+    if wanted.lengths and fixed:
+        console.note(f"note: --length is not for {', '.join(fixed)}; its documents are as they are")
 
 
-def _parsed(specs: Sequence[str]) -> list[Arm | Tunable]:
-    arms = [parse(spec) for spec in specs]
+def _warn_of_few(wanted: Wanted, arms: Sequence[Arm | Tunable]) -> None:
+    """Say beforehand that a run is too small to show anything."""
+    from ttt_core.evaluation.analysis.pairing import is_control, reference_of
+    from ttt_core.evaluation.report.advice import fewest_documents
+
     names = [arm.name for arm in arms]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UsageProblem(f"--arm {twice[0]} is there twice; each arm once")
-    return arms
+    compared = [n for n in names if not is_control(n) and n != reference_of(names)]
+    documents, fewest = wanted.seeds * wanted.examples, fewest_documents(len(compared))
+    if compared and documents < fewest:
+        console.note(
+            f"note: too small to show a difference: {_count(documents, 'document')} a task, where "
+            f"comparing {_count(len(compared), 'arm')} takes {fewest} at least (--seeds x "
+            f"--examples)"
+        )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _work(
@@ -130,25 +129,33 @@ def _work(
     from ttt_core.evaluation.cells import run_record
     from ttt_core.evaluation.runner import Runner
 
+    begun: list[str] = []
     with console.Bars() as bars:
+
+        def advanced(advance: Advance) -> None:
+            _show(bars, advance)
+            if advance.key and not begun:  # Who finds nothing to do, or bad data, measured nothing.
+                results.add_run(run_record(engine, command))
+                begun.append(command)
+
         runner = Runner(
             engine,
             results,
-            on_advance=lambda advance: _show(bars, advance),
+            on_advance=advanced,
             retry_failed=wanted.retry_failed,
         )
-        results.add_run(run_record(engine, command))
         jobs = tuple(_job(wanted, runner, results, task, arms) for task in tasks)
         plan = Plan(jobs, seeds=tuple(range(wanted.seeds)), examples=wanted.examples)
         before = runner.state(plan)
-        if before.done:
-            console.status(f"{before.done:,} of {before.total:,} cells are there already")
+        console.status(
+            f"{before.total:,} cells (one document, one way to answer); {before.done:,} are there "
+            f"already. Ctrl-C stops; the same command goes on"
+        )
         done = runner.run(plan)
     results.finish()
     if done.failed:
         console.note(
-            f"note: {done.failed:,} of {done.total:,} cells failed; the report says why, and "
-            f"--retry-failed tries again"
+            f"note: {done.failed:,} of {done.total:,} cells failed; --retry-failed tries again"
         )
 
 
@@ -176,58 +183,30 @@ def _show(bars: console.Bars, advance: Advance) -> None:
 
 
 @contextmanager
-def _resumable(output: Path) -> Iterator[None]:
+def _resumable(results: Results) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        there = len(results.cells())
         raise KeyboardInterrupt(
-            f"what was done so far is in {output}; run the same command again to go on"
+            f"{there:,} cells are done and kept in {results.folder}; run the same command again "
+            f"to go on"
         ) from None
 
 
 def _report(results: Results, *, as_json: bool) -> None:
-    from ttt_core.evaluation.report import write_report
-    from ttt_core.evaluation.summary import summarise
+    from ttt_core.evaluation.report import gather, write_findings
 
-    written = write_report(results.folder)
-    summary = summarise(results.cells(), results.timings())
+    with console.waiting("writing the report"):
+        findings = gather(results.folder)
+        try:
+            written = write_findings(findings, results.folder)
+        except OSError as error:
+            raise StoreError(
+                f"the report cannot be written to {results.folder} ({error.strerror}); the "
+                f"results are kept: ttt eval --report-only --output {results.folder}"
+            ) from error
     if as_json:
-        found: dict[str, Any] = {"report": str(written), **summary.model_dump(mode="json")}
-        console.write_json(found)
-        return
-    for model in summary.models:
-        console.show(_table(model))
-        console.heading(model.verdict.sentence)
-    console.show(f"The whole report: {written}")
-
-
-def _table(model: ModelSummary) -> Table:
-    table = Table(
-        title=f"{model.model}: mean score, in points",
-        caption="difference: from in-context, with its 95 % interval; * significant after "
-        "correction; n: questions / documents",
-        box=SIMPLE,
-    )
-    for column in ("task", "length", "arm"):
-        table.add_column(column)
-    for column in ("tokens", "score", "difference", "n"):
-        table.add_column(column, justify="right")
-    for row in model.rows:
-        table.add_row(*_cells(row))
-    return table
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    from ttt_core.evaluation.digits import difference_with_interval, points
-
-    versus = row.versus
-    difference = difference_with_interval(versus) if versus else ""
-    return (
-        row.task,
-        "all" if row.length is None else f"{row.length:,}",
-        row.arm,
-        f"{row.tokens:,.0f}",
-        points(row.score, row.questions) if row.questions else "failed",
-        difference + (" *" if versus and versus.significant else ""),
-        f"{row.questions:,} / {row.documents:,}",
-    )
+        console.write_json(eval_show.as_json(findings, written))
+    else:
+        eval_show.show(findings, written)

@@ -7,7 +7,6 @@ tail and the sinks take is lost to the needle like what any other key takes, so 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -81,7 +80,12 @@ def _some(seen: Seen, queries: range, is_needle: torch.Tensor) -> LayerAttention
     """Measure as many queries as fit; `is_needle` has shape (n_prefix,)."""
     import torch
 
-    prefix, own = visible_scores(seen, queries)
+    from ttt_core.attention.scores import prefix_scores, tail_scores
+
+    n_prefix, tokens = seen.keys.shape[2], torch.tensor(queries)
+    positions = torch.arange(n_prefix, n_prefix + seen.own_keys.shape[2])
+    prefix = prefix_scores(seen, tokens, positions)
+    own = tail_scores(seen, tokens, positions)
     rest = [prefix[..., ~is_needle], own]
     if seen.sinks is not None:
         sinks = seen.sinks.float()[:, None, None].expand(-1, len(queries), 1)
@@ -99,42 +103,3 @@ def _some(seen: Seen, queries: range, is_needle: torch.Tensor) -> LayerAttention
         rivals=(~rivals[0].isneginf()).sum(-1).cpu(),
         by_token=(prefix - total[..., None]).exp().mean((0, 1)).cpu(),
     )
-
-
-def visible_scores(seen: Seen, queries: range) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return scores as the softmax gets them: scaled, capped, -inf for what cannot be seen.
-
-    Args:
-        seen: See `layer_attention`.
-        queries: Likewise.
-
-    Returns:
-        Of the prefix, shape (n_heads, n_queries, n_prefix), and of the tail's own tokens, shape
-        (n_heads, n_queries, n_tokens); fp32.
-    """
-    import torch
-
-    n_prefix, device = seen.keys.shape[2], seen.query.device
-    query = seen.query[0][:, list(queries)].float()
-    own_at = torch.arange(seen.own_keys.shape[2], device=device) + n_prefix
-    now = own_at[list(queries)][:, None]
-    scores = []
-    prefix_at = torch.arange(n_prefix, device=device)
-    for keys, places in ((seen.keys, prefix_at), (seen.own_keys, own_at)):
-        seeable = places[None] <= now
-        if seen.window is not None:
-            seeable &= places[None] > now - seen.window
-        scores.append(_scores(seen, query, keys[0].float()).masked_fill(~seeable, -math.inf))
-    return scores[0], scores[1]
-
-
-def _scores(seen: Seen, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-    """(n_heads, n_queries, dim) x (n_kv_heads, n_keys, dim) to (n_heads, n_queries, n_keys).
-
-    Grouped-query attention: neighbouring heads share keys.
-    """
-    n_heads, n_queries, size = query.shape
-    folded = query.reshape(keys.shape[0], -1, size)
-    scores = (folded @ keys.transpose(1, 2) * seen.scoring.scale).view(n_heads, n_queries, -1)
-    cap = seen.scoring.softcap
-    return scores if cap is None else (scores / cap).tanh() * cap

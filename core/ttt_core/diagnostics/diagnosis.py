@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from ttt_core.diagnostics.dilution import DilutionPoint, cuts
 from ttt_core.diagnostics.measure import Measurement, Tail, make_tail, measure
-from ttt_core.diagnostics.needle import Needle, NeedleFinder, bare, needle_tokens
+from ttt_core.diagnostics.needle import Needle, NeedleFinder, needle_tokens
 from ttt_core.diagnostics.strips import Section, make_strip
 from ttt_core.errors import ConfigError
+from ttt_core.objectives import check_observable
 from ttt_core.progress import ProgressCallback, ignore_progress
 from ttt_core.supervision import TokenizedDocument
+from ttt_core.supervision.bare_text import bare
 from ttt_core.supervision.recurrence import retrievable_positions
 
 if TYPE_CHECKING:
@@ -155,7 +157,9 @@ class _Examiner:
         self._loaded: LoadedModel = engine.loaded
         self.document = self._tokenized(adapted)
         self.decode = self._loaded.chat.decode
-        make_tail(self._loaded, adapted.prompt, question, ())  # A bad question fails right here.
+        # What is bound to fail fails right here, before anybody adapts.
+        make_tail(self._loaded, adapted.prompt, question, ())
+        check_observable(self._loaded.runtime)
 
     def find(self, texts: Sequence[str]) -> tuple[Needle, ...]:
         """Locate the needles, or guess."""
@@ -169,8 +173,7 @@ class _Examiner:
     ) -> tuple[str, tuple[int, ...]]:
         """Return the answer to predict and its tokens: as given, or one that a needle holds."""
         if given is not None:
-            encoded = self._loaded.tokenizer(given, add_special_tokens=False, verbose=False)
-            return given, tuple(encoded["input_ids"])
+            return given, tuple(self._loaded.chat.encode_literal(given))
         held = [bare(needle.text) for needle in needles if not needle.guessed]
         for answer in own:
             text = bare(answer.text)

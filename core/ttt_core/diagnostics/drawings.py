@@ -13,7 +13,7 @@ from ttt_core.pages.figures import Series, heatmap, lines, strip
 if TYPE_CHECKING:
     from ttt_core.diagnostics.diagnosis import Diagnosis
     from ttt_core.diagnostics.dilution import DilutionPoint
-    from ttt_core.diagnostics.measure import Measurement
+    from ttt_core.diagnostics.measure import Measurement, Quantity
     from ttt_core.pages import Svg
     from ttt_core.report import AdaptationReport
 
@@ -57,17 +57,23 @@ def dilution(d: Diagnosis) -> Iterator[tuple[Svg, str]]:
     points, top = d.dilution, all_heads(d.before, d.after, d.peak)[0]
     lengths = [point.n_tokens for point in points]
     sides = _curves(points)
-    mean = [Series(n, lengths, [float(m.by_query()[d.peak]) for m in c]) for n, c in sides]
     cell = (top.layer, top.head)
-    best = [
-        Series(f"head {top.head} of layer {top.layer}, {name}", lengths,
-               [float(m.grid("mass", d.peak)[cell]) for m in curve])
-        for name, curve in sides
-    ]  # fmt: skip
+
+    def of_top(name: Quantity) -> list[Series]:
+        where = f"head {top.head} of layer {top.layer}"
+        return [
+            Series(f"{where}, {side}", lengths, [float(m.grid(name, d.peak)[cell]) for m in curve])
+            for side, curve in sides
+        ]
+
+    mean = [
+        Series(f"mean of all heads, {side}", lengths, [float(m.by_query()[d.peak]) for m in curve])
+        for side, curve in sides
+    ]
     title = "Mass on the needle against the document's length"
     yield (
-        lines([*best, *(Series(f"mean of all heads, {s.name}", s.x, s.y) for s in mean)],
-              alt=f"{title}.", x_label="tokens", y_label="mass", log_x=True, y_range=(0.0, 1.0)),
+        lines([*of_top("mass"), *mean], alt=f"{title}.", x_label="tokens", y_label="mass",
+              log_x=True, y_range=(0.0, 1.0)),
         f"{title}, where the needle is needed most.",
     )  # fmt: skip
     demands = [
@@ -75,16 +81,12 @@ def dilution(d: Diagnosis) -> Iterator[tuple[Svg, str]]:
                [demanded_lead(p.before.rivals, epsilon) for p in points])
         for epsilon in EPSILONS
     ]  # fmt: skip
-    leads = [
-        Series(f"head {top.head} of layer {top.layer}, {name}", lengths,
-               [float(m.grid("lead", d.peak)[cell]) for m in curve])
-        for name, curve in sides
-    ]  # fmt: skip
     title = "Lead over the best rival against the document's length"
     yield (
-        lines([*leads, *demands], alt=f"{title}.", x_label="tokens", y_label="nats", log_x=True),
+        lines([*of_top("lead"), *demands], alt=f"{title}.", x_label="tokens", y_label="nats",
+              log_x=True),
         f"{title}, and what would be enough in the worst case, where all rivals score alike.",
-    )
+    )  # fmt: skip
 
 
 def _curves(points: tuple[DilutionPoint, ...]) -> list[tuple[str, list[Measurement]]]:

@@ -142,4 +142,4 @@ def query_name(d: Diagnosis) -> str:
     """Say which query the peak is."""
     if d.peak == 0:
         return "the last token before the answer"
-    return f"the token that predicts number {d.peak + 1} of the answer's {len(d.answer_tokens)}"
+    return f"the token that predicts token {d.peak + 1} of the answer's {len(d.answer_tokens)}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ttt_core.errors import ConfigError, DocumentError
 from ttt_core.supervision import Passage, TokenizedDocument
-from ttt_core.supervision.evidence import _whole_characters as whole_characters
+from ttt_core.supervision.bare_text import BareText, bare
 from ttt_core.supervision.retrieved import bm25_scores
 
 _MOST_GUESSES = 4
@@ -44,13 +44,7 @@ class NeedleFinder:
     """
 
     def __init__(self, document: TokenizedDocument, decode: Decode) -> None:
-        pieces: list[str] = []
-        self._spans: list[Passage] = []  # Of each character.
-        for span, text in whole_characters(document, decode):
-            piece = bare(text)
-            pieces.append(piece)
-            self._spans += [span] * len(piece)
-        self._text = "".join(pieces)
+        self._bare = BareText(document, decode)
         self._document = document
         self._decode = decode
 
@@ -65,8 +59,8 @@ class NeedleFinder:
         if not wanted:
             raise ConfigError("the needle is empty; expected a piece of the document")
         places = tuple(
-            Passage(self._spans[start].start, self._spans[start + len(wanted) - 1].end)
-            for start in _occurrences(self._text, wanted)
+            self._bare.tokens(start, start + len(wanted))
+            for start in _occurrences(self._bare.text, wanted)
         )
         if not places:
             raise DocumentError(self._not_there(text))
@@ -98,7 +92,7 @@ class NeedleFinder:
     def _not_there(self, text: str) -> str:
         """Say what to do; names passages by number: documents do not belong into messages."""
         hint = "Copy it from the document to the letter; only white space may differ"
-        if bare(text).casefold() in self._text.casefold():
+        if bare(text).casefold() in self._bare.text.casefold():
             hint = f"It is there in other upper and lower case. {hint}"
         else:
             texts = [
@@ -113,11 +107,6 @@ def needle_tokens(needles: Sequence[Needle]) -> list[int]:
     """Return all tokens of some needles, each once, ascending."""
     places = (place for needle in needles for place in needle.places)
     return sorted({token for start, end in places for token in range(start, end)})
-
-
-def bare(text: str) -> str:
-    """A text without its white space."""
-    return "".join(text.split())
 
 
 def _occurrences(text: str, wanted: str) -> Iterator[int]:

@@ -61,7 +61,8 @@ def _facts(d: Diagnosis, model: str) -> Iterator[tuple[str, str]]:
     yield "document", f"{d.adapted.n_tokens:,} tokens, system prompt included"
     for needle in d.needles:
         kind = "needle, guessed" if needle.guessed else "needle"
-        yield kind, f"{needle.text.strip()} ({len(needle.places):,} times)"
+        places = len(needle.places)
+        yield kind, needle.text.strip() + (f" (in {places:,} places)" if places > 1 else "")
     yield "answer before", d.answer_before.text.strip() or "(empty)"
     if d.answer_after is not None:
         yield "answer after", d.answer_after.text.strip() or "(empty)"
@@ -88,7 +89,7 @@ def _columns(side: Measurement) -> tuple[list[str], list[str]]:
 
 def _add_heads(page: Page, d: Diagnosis) -> None:
     page.add_heading("Layers and heads")
-    _add_masses(page, d, d.peak, query_name(d))
+    _add_masses(page, d, d.peak, f"at {query_name(d)}")
     heads = all_heads(d.before, d.after, d.peak)[:_MOST_HEADS]
     header = ["layer", "head", "mass before", "mass after", "margin before", "margin after",
               "lead before", "lead after"]  # fmt: skip
@@ -167,6 +168,12 @@ def _report_facts(report: AdaptationReport) -> Iterator[tuple[str, str]]:
             f"(p = {probe.p_value:.2g}); continued exactly {probe.right_before:.0%} before, "
             f"{probe.right_after:.0%} after (p = {probe.right_p_value:.2g})",
         )
-    yield "recipe", f"{report.supervision}, {report.parametrization}, {report.steps} steps kept"
+    found = ", which found nothing and fell back" if report.fallback else ""
+    yield (
+        "recipe",
+        f"{report.supervision}{found}, {report.parametrization}, {report.steps} steps kept",
+    )
     if report.drift is not None:
         yield "drift", f"{report.drift:.3f} nats per token on generic questions"
+    if report.ending_loss is not None:
+        yield "ending loss", f"{report.ending_loss:+.3f} nats: how much less surely answers end"

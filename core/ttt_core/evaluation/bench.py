@@ -84,18 +84,41 @@ class Bench:
             for chunk in cut_chunks(tokens)
         ]
 
+    def rooms(self, example: Example) -> list[int]:
+        """Return how many tokens the answer to each question may have."""
+        own = (question.max_new_tokens for question in example.questions)
+        return [self.task.max_new_tokens if room is None else room for room in own]
+
     def ask(
-        self, document: AdaptedDocument | None, prompts: Sequence[str], **options: Any
+        self,
+        document: AdaptedDocument | None,
+        prompts: Sequence[str],
+        rooms: Sequence[int],
+        **options: Any,
     ) -> list[Answer]:
-        """Answer prompts together; greedy, unless `options` of `GenerationConfig` say otherwise.
+        """Answer prompts; those with the same room together.
+
+        Args:
+            document: What is read; None: nothing.
+            prompts: The questions.
+            rooms: How many tokens each answer may have.
+            options: Of `GenerationConfig`; without them, greedy.
 
         Raises:
             PromptTooLongError, OutOfMemoryError: See `TTTEngine.generate`.
         """
-        # A model that always thinks would spend the room for its answer on it: who is to think
-        # says so.
-        config = GenerationConfig(max_new_tokens=self.task.max_new_tokens, thinking_budget=0)
-        return self.engine.generate_batch(document, prompts, config=config, **options)
+        alike: dict[int, list[int]] = {}
+        for index, (_, room) in enumerate(zip(prompts, rooms, strict=True)):
+            alike.setdefault(room, []).append(index)
+        answers: dict[int, Answer] = {}
+        for room, members in alike.items():
+            # A model that always thinks would spend the room for its answer on it: who is to
+            # think says so.
+            config = GenerationConfig(max_new_tokens=room, thinking_budget=0)
+            asked = [prompts[index] for index in members]
+            made = self.engine.generate_batch(document, asked, config=config, **options)
+            answers |= zip(members, made, strict=True)
+        return [answers[index] for index in range(len(prompts))]
 
     def forget(self) -> None:
         """Let go of what was read: the next example has the memory to itself."""

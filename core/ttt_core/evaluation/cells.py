@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ttt_core.evaluation.arms import Arm
     from ttt_core.evaluation.arms.base import ArmResult
     from ttt_core.evaluation.bench import Bench
-    from ttt_core.examples import Example, Task
+    from ttt_core.examples import Example, Question, Task
 
 FAILURES = (
     AdaptationError,
@@ -41,13 +41,17 @@ FAILURES = (
 
 
 def evaluate(bench: Bench, example: Example, arm: Arm, key: CellKey) -> tuple[Cell, CellTiming]:
-    """Let an arm answer an example's questions, and score them; failing is a result, too."""
+    """Let an arm answer an example's questions, and score them; failing is a result, too.
+
+    Raises:
+        ConfigError: The task's score or chance is none.
+    """
     try:
         result = arm.run(bench, example)
     except (*FAILURES, MemoryError) as error:
         message = " ".join(str(error).split())
         failure = Failure(kind=type(error).__name__, message=message)
-        return Cell(key=key, failure=failure), _timing(bench, key)
+        return Cell(key=key, source=example.source, failure=failure), _timing(bench, key)
     return _cell(bench.task, example, key, result), _timing(bench, key, example, result)
 
 
@@ -55,6 +59,7 @@ def _cell(task: Task, example: Example, key: CellKey, result: ArmResult) -> Cell
     found = []
     for question, one in zip(example.questions, result.replies, strict=True):
         score = task.score(one.text, question) if one.score is None else one.score
+        _check(task, question, score, question.chance)
         found.append(
             QuestionResult(
                 id=question.id,
@@ -71,11 +76,20 @@ def _cell(task: Task, example: Example, key: CellKey, result: ArmResult) -> Cell
         )
     return Cell(
         key=key,
+        source=example.source,
         n_tokens=result.n_tokens,
         document_flops=result.document_flops,
         details=result.details,
         questions=tuple(found),
     )
+
+
+def _check(task: Task, question: Question, *values: float) -> None:
+    if not all(0 <= value <= 1 for value in values):  # So is what is not a number.
+        raise ConfigError(
+            f"task {task.name!r}, question {question.id!r}: expected a score and a chance from 0 "
+            f"to 1, found {' and '.join(map(str, values))}; mend the task"
+        )
 
 
 def _timing(

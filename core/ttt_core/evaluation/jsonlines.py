@@ -47,10 +47,7 @@ class JsonLines(Generic[T]):
     ) -> None:
         self.path = path
         self._kind, self._key, self._wins = kind, key, wins
-        self._held: dict[str, T] = {}
-        self._done, self._last = 0, b""
-        """Bytes that were read, and the last of them: behind them is what is new."""
-        self._lines = 0
+        self._forget()
 
     def read(self) -> dict[str, T]:
         """Return all records by key, in the order of their first lines.
@@ -86,10 +83,20 @@ class JsonLines(Generic[T]):
             DocumentError, StoreError: See `read` and `append`.
         """
         with self._alone():
+            self._forget()  # Nothing may be missing from what is written, so read all of it.
             records = sorted(self.read().values(), key=order)
             if records:
                 with replacing(self.path) as temporary:
                     temporary.write_bytes(b"".join(map(to_line, records)))
+
+    def _forget(self) -> None:
+        """Begin anew."""
+        self._held: dict[str, T] = {}
+        self._done, self._last = 0, b""
+        """Bytes that were read, and the last of them: behind them is what is new."""
+        self._lines = 0
+        self._file: int | None = None
+        """Which file that was."""
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -113,12 +120,15 @@ class JsonLines(Generic[T]):
         except FileNotFoundError:
             return
         with file:
+            here = os.fstat(file.fileno())
             file.seek(self._done - len(self._last))
             data = file.read()
-            if not data.startswith(self._last):  # It was sorted meanwhile.
-                self._held, self._lines, self._done, self._last = {}, 0, 0, b""
+            # It was sorted meanwhile: another file is in its place, or other lines are in it.
+            if self._file not in (None, here.st_ino) or not data.startswith(self._last):
+                self._forget()
                 file.seek(0)
                 data = file.read()
+            self._file = here.st_ino
         data = data[len(self._last) : data.rfind(b"\n") + 1]
         self._done, self._last = self._done + len(data), (self._last + data)[-_TAIL:]
         for line in data.split(b"\n"):

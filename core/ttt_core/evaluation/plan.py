@@ -75,9 +75,11 @@ def items(plan: Plan, only: Collection[Place] | None = None) -> Iterator[Item]:
             that nothing is to be done with them. None: all.
 
     Raises:
-        ConfigError: A task has no documents of some length.
+        ConfigError: A task has no documents of some length, or examples or questions that cannot
+            be told apart.
         DocumentError: A benchmark's data are not there, or not as they should be.
     """
+    seen: set[tuple[Place, str]] = set()
     for job in plan.jobs:
         for length in job.axis:
             for seed in plan.seeds:
@@ -87,6 +89,8 @@ def items(plan: Plan, only: Collection[Place] | None = None) -> Iterator[Item]:
                     for example in job.task.examples(
                         length, split=plan.split, seed=seed, count=plan.examples
                     ):
+                        place = (job.task.name, length, seed)
+                        _check(example, place, seen)
                         yield Item(job, length, seed, example)
                 except ValueError as error:
                     if type(error) is not ValueError:  # Ours say already what is the matter.
@@ -95,6 +99,24 @@ def items(plan: Plan, only: Collection[Place] | None = None) -> Iterator[Item]:
                         f"task {job.task.name!r} has no documents of {length} {job.task.unit}: "
                         f"{error}"
                     ) from error
+
+
+def _check(example: Example, place: Place, seen: set[tuple[Place, str]]) -> None:
+    """Insist on ids: results are told apart and paired by them."""
+    task, length, seed = place
+    at = f"task {task!r}, length {length}, seed {seed}"
+    if (place, example.id) in seen:
+        raise ConfigError(
+            f"{at}: two examples are called {example.id!r}. Name each task once; for another data "
+            f"set of the same benchmark use another output folder"
+        )
+    seen.add((place, example.id))
+    ids = [question.id for question in example.questions]
+    if not ids or len(set(ids)) < len(ids):
+        raise ConfigError(
+            f"{at}, example {example.id!r}: expected at least one question, each with an id of its "
+            f"own; found {len(ids)} questions with {len(set(ids))} ids"
+        )
 
 
 def key_of(bench: Bench, plan: Plan, item: Item, arm: Arm) -> CellKey:

@@ -96,6 +96,8 @@ class Cell(Settings):
     """All questions on one document, answered by one arm."""
 
     key: CellKey
+    source: str | None = None
+    """What the document shares with others that are not independent of it; see `Example`."""
     n_tokens: int = 0
     """Tokens of the document under the model's tokenizer, system prompt and template included;
     without the template where the arm does not read it (`bm25-only`, `chance`)."""
@@ -103,7 +105,8 @@ class Cell(Settings):
     """Spent once a document, whatever the number of questions: `read`, `adapt`."""
     details: dict[str, JsonValue] = Field(default_factory=dict)
     """Of adapting: `decision`, `learning_rate`, `steps`, `steps_run`, `gain`, `p_value`, `drift`,
-    `thinking_tokens`, ...; see the arms."""
+    `thinking_tokens`, ...; see the arms. An arm that says a `decision`, here or for its questions,
+    counts as one that adapts."""
     questions: tuple[QuestionResult, ...] = ()
     """In the example's order; empty if the cell failed."""
     failure: Failure | None = None
@@ -113,6 +116,12 @@ class Cell(Settings):
         """Mean score over the questions; None if the cell failed."""
         scores = [question.score for question in self.questions]
         return sum(scores) / len(scores) if scores else None
+
+    @property
+    def decisions(self) -> list[str]:
+        """What adapting came to, for the document or each question; empty: nobody adapted."""
+        told = [self.details, *(question.details for question in self.questions)]
+        return [str(details["decision"]) for details in told if "decision" in details]
 
     def flops(self, questions: int) -> float:
         """FLOPs of reading, adapting, and answering `questions` questions of the mean cost.
@@ -178,7 +187,9 @@ def content_hash(example: Example) -> str:
     """Return a hash of all that an example asks and holds: 64 hexadecimal digits."""
     parts: list[object] = [example.document]
     for question in example.questions:
-        parts.append([question.id, question.text, *question.references, "|", *question.choices])
+        room = [] if question.max_new_tokens is None else [question.max_new_tokens]
+        asked = [question.id, question.text, *question.references, "|", *question.choices]
+        parts.append(asked + room)
     return hashlib.sha256(_canonical(parts).encode()).hexdigest()
 
 

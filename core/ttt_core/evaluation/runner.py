@@ -8,8 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isclose
 from typing import TYPE_CHECKING
 
+from ttt_core.errors import ConfigError
 from ttt_core.evaluation.bench import Bench
 from ttt_core.evaluation.cells import evaluate
 from ttt_core.evaluation.plan import Item, Plan, items, key_of
@@ -17,7 +19,7 @@ from ttt_core.evaluation.plan import Item, Plan, items, key_of
 if TYPE_CHECKING:
     from ttt_core.engine import TTTEngine
     from ttt_core.evaluation.arms import Arm
-    from ttt_core.evaluation.records import CellKey
+    from ttt_core.evaluation.records import Cell, CellKey
     from ttt_core.evaluation.results import Results
     from ttt_core.examples import Task
 
@@ -95,13 +97,20 @@ class Runner:
         return self._tell(wanted)
 
     def keys(self, plan: Plan) -> dict[str, CellKey]:
-        """All cells of a plan, by digest, in the order of work."""
+        """All cells of a plan, by digest, in the order of work.
+
+        Raises:
+            ConfigError: A plan that cannot be; or what is there was scored in another way.
+            DocumentError: See `run`.
+        """
         if plan is not self._planned[0]:  # To make all examples may take a while.
-            found = {}
+            found, there = {}, self._results.by_digest()
             for item in items(plan):
                 for arm in item.job.arms:
                     key = self._key(plan, item, arm)
                     found[key.digest] = key
+                    if key.digest in there:
+                        self._check(item, there[key.digest])
             self._planned = plan, found
         return self._planned[1]
 
@@ -144,6 +153,19 @@ class Runner:
             self._tried.add(key.digest)
         self._tell(wanted)
         return True
+
+    def _check(self, item: Item, cell: Cell) -> None:
+        """Insist that the task still scores as it did: no key could notice that it does not."""
+        task = item.job.task
+        for question, one in zip(item.example.questions, cell.questions, strict=False):
+            # Who says nothing, as `chance` does, may have a score of its own.
+            score = task.score(one.text, question) if one.text else one.score
+            if not (isclose(score, one.score, abs_tol=1e-9) and one.chance == question.chance):
+                raise ConfigError(
+                    f"task {task.name!r} scores answers in {self._results.folder} otherwise than "
+                    f"when they were written there: it has changed. Use another output folder, "
+                    f"or remove its lines from results.jsonl"
+                )
 
     def _missing(self, wanted: dict[str, CellKey]) -> set[str]:
         there = self._results.by_digest()

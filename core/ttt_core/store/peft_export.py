@@ -83,6 +83,7 @@ def export_adapter(
             r=factors.rank,
             lora_alpha=factors.alpha,
             target_modules=targets_of(modules_of(_shapes_of(factors.weights), factors.rank)),
+            layers_to_transform=entry.identity.config.layers_to_transform,
             alora_invocation_tokens=None if alora is None else alora.invocation_tokens,
         )
         weights = _saved(factors.weights)

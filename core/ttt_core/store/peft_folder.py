@@ -69,6 +69,8 @@ class PEFTConfig(Settings):
     lora_alpha: int = Field(ge=1)
     target_modules: tuple[str, ...]
     """Last parts of the modules' names, ascending."""
+    layers_to_transform: tuple[int, ...] | None = None
+    """None: all layers."""
     alora_invocation_tokens: tuple[int, ...] | None = None
     """None, unless asked for: vLLM refuses adapters that have them."""
     bias: Literal["none"] = "none"

@@ -102,6 +102,8 @@ def _check_config(config: PEFTConfig, about: QTTTFolder) -> None:
     recipe = about.identity.config
     if (config.r, config.lora_alpha) != (recipe.r, recipe.lora_alpha):
         raise FormatError(f"r or lora_alpha in {CONFIG_FILE} are not those of the recipe")
+    if config.layers_to_transform != recipe.layers_to_transform:
+        raise FormatError(f"layers_to_transform in {CONFIG_FILE} are not those of the recipe")
     invocation = about.alora and about.alora.invocation_tokens
     if config.alora_invocation_tokens != invocation:
         raise FormatError(f"{CONFIG_FILE} and {ABOUT_FILE} name different invocation tokens")

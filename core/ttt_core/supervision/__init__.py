@@ -14,7 +14,7 @@ retrieved      chunks that BM25 finds for a question, in place; needs a question
 from __future__ import annotations
 
 from ttt_core.config import QUESTION_SUPERVISIONS, SupervisionName
-from ttt_core.supervision.base import BaseModel, Given, Supervision
+from ttt_core.supervision.base import BaseReader, Given, Supervision
 from ttt_core.supervision.cloze import Cloze, ClozeSupervision, find_clozes, pack_clozes
 from ttt_core.supervision.evidence import EvidenceSupervision
 from ttt_core.supervision.hard_positions import HighEntropySupervision, HighLossSupervision
@@ -49,7 +49,7 @@ def needs_question(name: SupervisionName) -> bool:
 
 
 __all__ = [
-    "BaseModel",
+    "BaseReader",
     "Cloze",
     "Given",
     "Passage",

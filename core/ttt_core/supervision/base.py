@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class BaseModel(Protocol):
+class BaseReader(Protocol):
     """What a supervision may ask of the base model that has read the document. All is greedy."""
 
     def token_losses(self) -> torch.Tensor:
@@ -29,7 +29,7 @@ class BaseModel(Protocol):
         ...
 
     def answers(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
-        """Answer user messages behind the document."""
+        """Answer user messages behind the document; "" where the window has no room for it."""
         ...
 
     def encode(self, text: str) -> list[int]:
@@ -61,7 +61,7 @@ class Given:
     held_out: Collection[Passage]
     config: AdaptationConfig
     question: str | None
-    base: BaseModel
+    base: BaseReader
 
 
 class Supervision(Protocol):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ttt_core.errors import ConfigError
 from ttt_core.packed import PackedBatch
+from ttt_core.supervision.bare_text import BareText, bare
 from ttt_core.supervision.base import Given, trainable_positions
 from ttt_core.supervision.passages import SHORTEST, Passage, TokenizedDocument
 from ttt_core.supervision.random_span import RandomSpanSupervision, in_place_batch
@@ -40,8 +41,6 @@ PROMPT = (
 _TAGGED = re.compile(r"<quote>(.*?)(?:</quote>|(?=<quote>)|\Z)", re.DOTALL | re.IGNORECASE)
 _BULLET = re.compile(r"^\s*(?:[-*\u2022>]+|\(?\d{1,2}[.)])\s+")
 _MARKS = " \t\"'`\u201c\u201d\u2018\u2019\u00ab\u00bb\u201e"
-_UNFINISHED = "\ufffd"  # What decoders write for a character of which bytes are missing.
-_LONGEST_CHARACTER = 8  # tokens
 
 
 class EvidenceSupervision:
@@ -120,13 +119,7 @@ class QuoteFinder:
     """
 
     def __init__(self, document: TokenizedDocument, decode: Callable[[Sequence[int]], str]) -> None:
-        texts: list[str] = []
-        self._tokens: list[Passage] = []  # Those that make each character.
-        for span, text in _whole_characters(document, decode):
-            bare = "".join(text.split())
-            texts.append(bare)
-            self._tokens += [span] * len(bare)
-        self._text = "".join(texts)
+        self._bare = BareText(document, decode)
 
     def find(self, quote: str) -> Passage | None:
         """Return the first tokens that say so, else those that nearly do; None: there are none.
@@ -136,16 +129,16 @@ class QuoteFinder:
         Raises:
             ConfigError: rapidfuzz is not installed.
         """
-        bare = "".join(quote.split())
-        start = self._text.find(bare) if bare else -1
-        place = (start, start + len(bare)) if start >= 0 else self._nearly(bare)
+        wanted = bare(quote)
+        start = self._bare.text.find(wanted) if wanted else -1
+        place = (start, start + len(wanted)) if start >= 0 else self._nearly(wanted)
         if place is None:
             return None
-        span = Passage(self._tokens[place[0]].start, self._tokens[place[1] - 1].end)
+        span = self._bare.tokens(*place)
         return span if span.end - span.start >= SHORTEST else None
 
-    def _nearly(self, bare: str) -> tuple[int, int] | None:
-        if not SHORTEST_INEXACT <= len(bare) <= len(self._text):
+    def _nearly(self, wanted: str) -> tuple[int, int] | None:
+        if not SHORTEST_INEXACT <= len(wanted) <= len(self._bare.text):
             return None
         try:
             from rapidfuzz import fuzz
@@ -153,26 +146,7 @@ class QuoteFinder:
             raise ConfigError(
                 "finding inexact quotes needs rapidfuzz: pip install 'context-ttt[eval]'"
             ) from None
-        found = fuzz.partial_ratio_alignment(bare, self._text, score_cutoff=SIMILARITY)
+        found = fuzz.partial_ratio_alignment(wanted, self._bare.text, score_cutoff=SIMILARITY)
         if found is None or found.dest_end <= found.dest_start:
             return None
         return found.dest_start, found.dest_end
-
-
-def _whole_characters(
-    document: TokenizedDocument, decode: Callable[[Sequence[int]], str]
-) -> Iterator[tuple[Passage, str]]:
-    """Yield the fewest neighbouring tokens that make whole characters, and their text."""
-    ids, start = document.input_ids, document.start
-    single: dict[int, str] = {}
-    for end in range(start + 1, document.end + 1):
-        if end - start == 1:
-            text = single.get(ids[start])
-            if text is None:
-                text = single[ids[start]] = decode([ids[start]])
-        else:
-            text = decode(ids[start:end])
-        unfinished = text.endswith(_UNFINISHED) and end - start < _LONGEST_CHARACTER
-        if not unfinished or end == document.end:
-            yield Passage(start, end), text
-            start = end

@@ -21,14 +21,18 @@ class MixtureSupervision:
 
     Attributes:
         parts: The supervisions; one that finds nothing in the document loses its turn.
+        fallback: Whether there is a question and no chunk has anything to do with it.
     """
 
     def __init__(self, given: Given) -> None:
         """See `Supervision`."""
-        kinds: list[type[Supervision]] = [ClozeSupervision, RecurrenceSupervision]
+        parts: list[Supervision] = [ClozeSupervision(given), RecurrenceSupervision(given)]
+        self.fallback = False
         if given.question is not None:
-            kinds.append(RetrievedSupervision)
-        self.parts = tuple(kind(given) for kind in kinds)
+            retrieved = RetrievedSupervision(given)
+            self.fallback = retrieved.fallback
+            parts += [] if retrieved.fallback else [retrieved]
+        self.parts = tuple(parts)
 
     def batches(self) -> Iterator[PackedBatch]:
         """Yield each part's next batch in turn; see `Supervision`."""

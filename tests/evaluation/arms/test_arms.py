@@ -168,6 +168,9 @@ def test_a_model_without_tags_thinks_on_a_scratchpad(
         ("I wonder. Final: no. Final: room 3", "room 3", True),
         ("room 3", "room 3", False),
         ("room 3\nFinal:", "", True),
+        ("Final:     return x\n", "    return x", True),  # Code begins with white space.
+        ("Final:\n    return x", "    return x", True),
+        ("    return x", "    return x", False),
     ],
 )
 def test_what_is_scored_stands_behind_final(
@@ -176,9 +179,9 @@ def test_what_is_scored_stands_behind_final(
     asked: list[str] = []
     ask = Bench.ask
 
-    def speak(self: Bench, document: Any, prompts: Any, **options: Any) -> Any:
+    def speak(self: Bench, document: Any, prompts: Any, rooms: Any, **options: Any) -> Any:
         asked.extend(prompts)
-        return [replace(one, text=said) for one in ask(self, document, prompts, **options)]
+        return [replace(one, text=said) for one in ask(self, document, prompts, rooms, **options)]
 
     monkeypatch.setattr(Bench, "ask", speak)
     found = answer(engine, "thinking:budget=7")
@@ -232,6 +235,7 @@ def test_samples_are_the_same_for_the_same_seed_and_differ_among_themselves(
         (("B", "a.", "A", "b", "A!"), "a."),  # a: three; the first of them is `a.`
         (("x", "y"), "x"),
         (("", "", "yes"), ""),
+        (("x", "})", "])", "])"), "])"),  # Without letters, too.
     ],
 )
 def test_the_majority_counts_and_of_equals_the_first(
@@ -240,12 +244,56 @@ def test_the_majority_counts_and_of_equals_the_first(
     turns = iter(said)
     ask = Bench.ask
 
-    def speak(self: Bench, document: Any, prompts: Any, **options: Any) -> Any:
+    def speak(self: Bench, document: Any, prompts: Any, rooms: Any, **options: Any) -> Any:
         text = next(turns)
-        return [replace(one, text=text) for one in ask(self, document, prompts, **options)]
+        return [replace(one, text=text) for one in ask(self, document, prompts, rooms, **options)]
 
     monkeypatch.setattr(Bench, "ask", speak)
     assert texts(answer(engine, f"self-consistency:n={len(said)}")) == [majority] * 2
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "in-context",
+        "bm25",
+        "bm25-only",
+        "lr-zero:r=4",
+        "self-consistency:n=2,temperature=0.1",
+        f"qttt:{QUICK}",
+        f"qttt:{QUICK},supervision=retrieved",
+        "thinking:budget=7",
+    ],
+)
+def test_each_answer_has_the_room_of_its_question(spec: str, engine: TTTEngine) -> None:
+    one = example()
+    rooms = (6, None, 2)
+    asked = tuple(
+        replace(one.questions[0], id=str(number), max_new_tokens=room)
+        for number, room in enumerate(rooms)
+    )
+    found = answer(engine, spec, replace(one, questions=asked))
+    # A random model does not end by itself.
+    thought = 7 if "thinking" in spec else 0
+    samples = int(str(found.replies[0].details.get("samples", 1)))
+    expected = [samples * (thought + (room or Rooms.max_new_tokens)) for room in rooms]
+    assert [reply.generated_tokens for reply in found.replies] == expected
+
+
+def test_room_for_some_does_not_change_the_answers_of_others(engine: TTTEngine) -> None:
+    one = example()
+    first = replace(one.questions[0], max_new_tokens=9)
+    mixed = answer(engine, "in-context", replace(one, questions=(first, one.questions[1])))
+    plain = answer(engine, "in-context", one)
+    assert mixed.replies[1] == replace(plain.replies[1], seconds=mixed.replies[1].seconds)
+    assert texts(mixed)[0].startswith(texts(plain)[0].rstrip("\ufffd"))
+
+
+@pytest.mark.parametrize("document", ["?! ...\n--- ***\n", "\u3002\u3002"])
+def test_bm25_finds_nothing_in_a_document_without_words(document: str, engine: TTTEngine) -> None:
+    one = replace(example(), document=document)
+    for spec in ("bm25", "bm25-only"):
+        assert [r.details["passages"] for r in answer(engine, spec, one).replies] == [0, 0]
 
 
 @given(text=st.text(max_size=20))
@@ -260,9 +308,9 @@ def test_bm25_puts_the_right_passage_in_front_of_the_question(
     asked: list[str] = []
     ask = Bench.ask
 
-    def listen(self: Bench, document: Any, prompts: Any, **options: Any) -> Any:
+    def listen(self: Bench, document: Any, prompts: Any, rooms: Any, **options: Any) -> Any:
         asked.extend(prompts)
-        return ask(self, document, prompts, **options)
+        return ask(self, document, prompts, rooms, **options)
 
     monkeypatch.setattr(Bench, "ask", listen)
     document = "\n".join(f"the {key} is in room {i}." for i, key in enumerate("abcdefgh"))

@@ -55,7 +55,7 @@ def test_no_story_is_in_both_splits(tmp_path: Path) -> None:
 
     def stories(split: Split) -> set[str]:
         drawn = task.examples(None, split=split, seed=0, count=300)
-        return {task.source_of(example) for example in drawn}
+        return {str(example.source) for example in drawn}
 
     assert not stories("tune") & stories("score")
     assert len(stories("tune") | stories("score")) == 100
@@ -109,7 +109,7 @@ def test_the_sample_loads_completely(data: Path, task: str, support: int) -> Non
     benchmark = Babi(data / f"babi_{task}_test.txt")
     examples = list(benchmark.all_examples())
     assert len({one.id for one in examples}) == 1000
-    assert len({benchmark.source_of(one) for one in examples}) == 200
+    assert len({one.source for one in examples}) == 200
     for example in examples:
         (question,) = example.questions
         assert question.groups == {"task": task, "supporting facts": str(support)}

@@ -156,11 +156,12 @@ def test_a_prompt_that_is_ready_gives_the_same_example(write: Write) -> None:
 
 def test_one_data_set_has_its_own_room_for_answers(write: Write) -> None:
     rows = [published("hotpotqa"), published("gov_report")]
-    assert LongBenchV1(write(*rows)).max_new_tokens == 512
+    whole = LongBenchV1(write(*rows))
+    assert [one.questions[0].max_new_tokens for one in whole.all_examples()] == [32, 512]
+    assert whole.max_new_tokens == 512
     chosen = LongBenchV1(write(*rows), subset="hotpotqa")
-    assert chosen.max_new_tokens == 32
     assert [example.id for example in chosen.all_examples()] == ["hotpotqa-idhotpotqa"]
-    assert LongBenchV1(write(published("trec_e"), name="trec_e.jsonl")).max_new_tokens == 64
+    assert LongBenchV1(write(published("trec_e"), name="trec_e.jsonl")).subset == "trec"
     with pytest.raises(ConfigError, match="hotpotqa"):
         LongBenchV1(write(*rows), subset="hotpot")
 

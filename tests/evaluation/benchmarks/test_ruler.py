@@ -132,3 +132,14 @@ def test_a_bad_row_is_named_with_its_field(tmp_path: Path, bad: dict[str, Any], 
     path = written(tmp_path, "niah_single_1.jsonl", good, {**good, "index": 1, **bad})
     with pytest.raises(DocumentError, match=f"row 2 of .*field {said}"):
         list(Ruler(path).all_examples())
+
+
+@pytest.mark.parametrize(
+    ("task", "room"),
+    [("niah_single_1", None), ("vt", 30), ("cwe", 120), ("fwe", 50), ("qa_2", 32)],
+)
+def test_answers_have_the_room_of_their_task(tmp_path: Path, task: str, room: int | None) -> None:
+    text = {"niah_single_1": NIAH, "vt": TRACKING}.get(task, ASKING)
+    (one,) = Ruler(written(tmp_path, f"{task}.jsonl", row(text, "1"))).all_examples()
+    assert one.questions[0].max_new_tokens == room
+    assert Ruler.max_new_tokens == 128

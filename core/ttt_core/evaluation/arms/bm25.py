@@ -53,7 +53,7 @@ class Bm25:
             "\n\n".join([*passages, asked])
             for passages, asked in zip(found, questions(example), strict=True)
         ]
-        answers = bench.ask(document, prompts)
+        answers = bench.ask(document, prompts, bench.rooms(example))
         replies = [reply(bench, document, answer) for answer in answers]
         return ArmResult(
             n_tokens=document.n_tokens,
@@ -81,8 +81,10 @@ class Bm25Only:
         found = retrieve(bench, example, top=self._top)
         seconds = time.perf_counter() - started  # Of ranking; each reply has its own.
         replies = [
-            _counted(_answer(bench, passages, asked), passages)
-            for passages, asked in zip(found, questions(example), strict=True)
+            _counted(_answer(bench, passages, asked, room), passages)
+            for passages, asked, room in zip(
+                found, questions(example), bench.rooms(example), strict=True
+            )
         ]
         return ArmResult(
             n_tokens=bench.engine.count_tokens(example.document),
@@ -108,14 +110,14 @@ def retrieve(bench: Bench, example: Example, *, top: int) -> list[list[str]]:
     return found
 
 
-def _answer(bench: Bench, passages: list[str], asked: str) -> Reply:
+def _answer(bench: Bench, passages: list[str], asked: str, room: int) -> Reply:
     started = time.perf_counter()
     if not passages:
-        [answer] = bench.ask(None, [asked])
+        [answer] = bench.ask(None, [asked], [room])
         one = reply(bench, None, answer)
     else:
         with bench.engine.read("\n\n".join(passages)) as document:
-            [answer] = bench.ask(document, [asked])
+            [answer] = bench.ask(document, [asked], [room])
             read = prefill_flops(bench.architecture, document.n_tokens)
             one = reply(bench, document, answer)
             one = replace(one, flops=one.flops + read, tokens=one.tokens + document.n_tokens)

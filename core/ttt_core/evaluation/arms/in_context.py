@@ -29,7 +29,7 @@ class InContext:
         """See `Arm`."""
         document = bench.read(example)
         started = time.perf_counter()
-        answers = bench.ask(document, questions(example))
+        answers = bench.ask(document, questions(example), bench.rooms(example))
         return ArmResult(
             n_tokens=document.n_tokens,
             replies=tuple(reply(bench, document, answer) for answer in answers),

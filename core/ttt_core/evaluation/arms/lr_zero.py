@@ -39,7 +39,7 @@ class LearningRateZero:
         adapter = QueryAdapter.create(projections, self._options.recipe)
         document = bench.read(example).replace(adapter=lambda: adapter)
         started = time.perf_counter()
-        answers = bench.ask(document, questions(example))
+        answers = bench.ask(document, questions(example), bench.rooms(example))
         assert all(answer.adapted for answer in answers), "the adapter was not bound"
         return ArmResult(
             n_tokens=document.n_tokens,

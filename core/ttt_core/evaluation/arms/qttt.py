@@ -59,7 +59,7 @@ class QtttAndThinking:
         ]
         started = time.perf_counter()
         documents = [one.document for one in adapted]
-        replies = think(bench, documents, questions(example), budgets)
+        replies = think(bench, documents, example, budgets)
         seconds = time.perf_counter() - started
         return _result(
             bench, example, options.recipe, adapted, replies, seconds=seconds, way=way(bench)
@@ -68,13 +68,13 @@ class QtttAndThinking:
 
 def _answers(bench: Bench, example: Example, adapted: list[Adapted]) -> tuple[Reply, ...]:
     """Ask about each document that there is; all questions together where it is one."""
-    asked = questions(example)
+    asked, rooms = questions(example), bench.rooms(example)
     if len({id(one) for one in adapted}) == 1:
         document = adapted[0].document
-        return tuple(reply(bench, document, one) for one in bench.ask(document, asked))
+        return tuple(reply(bench, document, one) for one in bench.ask(document, asked, rooms))
     return tuple(
-        reply(bench, one.document, bench.ask(one.document, [text])[0])
-        for one, text in zip(adapted, asked, strict=True)
+        reply(bench, one.document, bench.ask(one.document, [text], [room])[0])
+        for one, text, room in zip(adapted, asked, rooms, strict=True)
     )
 
 

@@ -23,7 +23,6 @@ from ttt_core.evaluation.arms.options import RecipeOptions, settings_of, spec_of
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-    from ttt_core.adapted import AdaptedDocument
     from ttt_core.evaluation.bench import Bench
     from ttt_core.examples import Example
 
@@ -52,17 +51,18 @@ class SelfConsistency:
 
     def run(self, bench: Bench, example: Example) -> ArmResult:
         """See `Arm`."""
-        document, asked = bench.read(example), questions(example)
+        document = bench.read(example)
         budgets = self._budgets(bench, example)
         started = time.perf_counter()
-        samples = [[one] for one in self._sample(bench, document, asked, 0)]
+        everyone = range(len(example.questions))
+        samples = [[one] for one in self._sample(bench, example, everyone, 0)]
         paid = [
             self._paid(drawn[0], budget) for drawn, budget in zip(samples, budgets, strict=True)
         ]
         wanted = [min(count, self._options.most) for count in paid]
         for number in range(1, max(wanted)):
             missing = [index for index, count in enumerate(wanted) if count > number]
-            drawn = self._sample(bench, document, [asked[index] for index in missing], number)
+            drawn = self._sample(bench, example, missing, number)
             for index, one in zip(missing, drawn, strict=True):
                 samples[index].append(one)
         return ArmResult(
@@ -83,18 +83,25 @@ class SelfConsistency:
         return self._options.n or 1 + int(budget / first.flops)
 
     def _sample(
-        self, bench: Bench, document: AdaptedDocument, asked: Sequence[str], number: int
+        self, bench: Bench, example: Example, which: Sequence[int], number: int
     ) -> list[Reply]:
-        options = self._options
+        """Answer some of the questions, once each."""
+        document, options = bench.read(example), self._options
+        asked, rooms = questions(example), bench.rooms(example)
         answers = bench.ask(
-            document, asked, temperature=options.temperature, seed=options.seed + number
+            document,
+            [asked[index] for index in which],
+            [rooms[index] for index in which],
+            temperature=options.temperature,
+            seed=options.seed + number,
         )
         return [reply(bench, document, answer) for answer in answers]
 
 
 def _majority(samples: list[Reply], paid: int) -> Reply:
     """Return the answer that most samples give; of equally many, the one that came first."""
-    forms = [normalised(one.text) for one in samples]
+    # A line of code that only closes brackets has no letters; it is compared as it is.
+    forms = [normalised(one.text) or one.text.strip() for one in samples]
     form, votes = Counter(forms).most_common(1)[0]  # Keeps the order of first appearance.
     details: dict[str, JsonValue] = {
         "samples": len(samples),

@@ -60,7 +60,7 @@ class Thinking:
         document = bench.read(example)
         budgets = self._budgets(bench, example, document)
         started = time.perf_counter()
-        replies = think(bench, [document] * len(budgets), questions(example), budgets)
+        replies = think(bench, [document] * len(budgets), example, budgets)
         return ArmResult(
             n_tokens=document.n_tokens,
             replies=replies,
@@ -99,26 +99,28 @@ def way(bench: Bench) -> str:
 def think(
     bench: Bench,
     documents: Sequence[AdaptedDocument],
-    asked: Sequence[str],
+    example: Example,
     budgets: Sequence[int],
 ) -> tuple[Reply, ...]:
-    """Answer questions after thinking; those of one document and budget together.
+    """Answer questions after thinking, each with its document; what is alike together.
 
     Budgets that the window has no room for are cut, and `details` says so.
 
     Raises:
         PromptTooLongError: Not even the answer fits.
     """
+    asked, rooms = questions(example), bench.rooms(example)
     kept = [
-        min(wanted, _room(bench, document, question))
-        for document, question, wanted in zip(documents, asked, budgets, strict=True)
+        min(wanted, _left(bench, document, question, room))
+        for document, question, room, wanted in zip(documents, asked, rooms, budgets, strict=True)
     ]
     groups: dict[tuple[int, int], list[int]] = {}
     for index, (document, allowed) in enumerate(zip(documents, kept, strict=True)):
         groups.setdefault((id(document), allowed), []).append(index)
     replies: dict[int, Reply] = {}
     for (_, allowed), members in groups.items():
-        answers = _think(bench, documents[members[0]], [asked[i] for i in members], allowed)
+        texts, ends = [asked[i] for i in members], [rooms[i] for i in members]
+        answers = _think(bench, documents[members[0]], texts, ends, allowed)
         for index, one in zip(members, answers, strict=True):
             details = {**one.details, "budget": allowed, "budget_wanted": budgets[index]}
             replies[index] = _with(one, details=details)
@@ -126,38 +128,45 @@ def think(
 
 
 def _think(
-    bench: Bench, document: AdaptedDocument, asked: Sequence[str], allowed: int
+    bench: Bench,
+    document: AdaptedDocument,
+    asked: Sequence[str],
+    rooms: Sequence[int],
+    allowed: int,
 ) -> list[Reply]:
-    room = bench.task.max_new_tokens
     if allowed < 1:  # Nothing to think with: this is in-context.
-        return [reply(bench, document, one) for one in bench.ask(document, asked)]
+        return [reply(bench, document, one) for one in bench.ask(document, asked, rooms)]
     if bench.thinking_tags is not None:
+        tags = _tag_tokens(bench)
         answers = bench.ask(
             document,
             asked,
+            [allowed + room + tags for room in rooms],
             enable_thinking=True,
             thinking_budget=allowed,
-            max_new_tokens=allowed + room + _tag_tokens(bench),
         )
         return [
             _with(reply(bench, document, one), details={"thought": one.usage.reasoning_tokens})
             for one in answers
         ]
     prompts = [_SCRATCHPAD.format(question=text, budget=allowed) for text in asked]
-    answers = bench.ask(document, prompts, max_new_tokens=allowed + room)
+    answers = bench.ask(document, prompts, [allowed + room for room in rooms])
     return [_behind_final(reply(bench, document, one)) for one in answers]
 
 
 def _behind_final(one: Reply) -> Reply:
     """Score what stands behind the last `Final:`; all of it where the model wrote none."""
     _, final, answer = one.text.rpartition(FINAL)
-    return _with(one, text=answer.strip(), details={"final": bool(final)})
+    # No more than what divides them: in code, white space in front belongs to the answer.
+    answer = answer.removeprefix(" ").removeprefix("\n").rstrip() if final else answer
+    return _with(one, text=answer, details={"final": bool(final)})
 
 
-def _room(bench: Bench, document: AdaptedDocument, question: str) -> int:
+def _left(bench: Bench, document: AdaptedDocument, question: str, room: int) -> int:
+    """How many tokens the window has left for thinking."""
     prompt = _SCRATCHPAD.format(question=question, budget=10**6)
     asked = bench.engine.count_prompt_tokens(prompt)
-    behind = asked + bench.task.max_new_tokens + _tag_tokens(bench)
+    behind = asked + room + _tag_tokens(bench)
     return max(bench.engine.window - document.n_tokens - behind, 0)
 
 

@@ -25,8 +25,8 @@ class Babi(Benchmark):
 
     A question may know only the lines before it: one asked of the whole story would have another
     answer. So each question has a document of its own, the facts that stand before it, one a
-    line, without their numbers and without earlier questions. All questions of a story are in the
-    same split. Chance is that of a guess among the answers that the file has.
+    line, without their numbers and without earlier questions. Their story is
+    the source of all of them. Chance is that of a guess among the answers that the file has.
     """
 
     name = "babi"
@@ -39,10 +39,6 @@ class Babi(Benchmark):
             asked = list(_read(path))
             answers = tuple(sorted({one.answer for one in asked}))
             yield from (_example(path, one, answers) for one in asked)
-
-    def source_of(self, example: Example) -> str:
-        """Name the story, so that no story is in both splits."""
-        return example.id.rpartition("/")[0]
 
     def score(self, answer: str, question: Question) -> float:
         """Return 1 if of all possible answers the answer names the right one, and no other.
@@ -111,8 +107,10 @@ def _example(path: Path, asked: _Asked, answers: tuple[str, ...]) -> Example:
             "supporting facts": str(len(asked.support)),
         },
     )
+    story = f"{path.stem}-{asked.story}"
     return Example(
-        id=f"{path.stem}-{asked.story}/{asked.number}",
+        id=f"{story}/{asked.number}",
         document="\n".join(asked.facts),
         questions=(question,),
+        source=story,
     )

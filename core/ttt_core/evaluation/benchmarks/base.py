@@ -49,17 +49,14 @@ class Benchmark(ABC):
     def score(self, answer: str, question: Question) -> float:
         """Return how good an answer is, from 0 to 1."""
 
-    def source_of(self, example: Example) -> str:
-        """Name what an example was made from; examples made from the same stay in one split."""
-        return example.id
-
     def examples(
         self, length: int | None, *, split: Split, seed: int, count: int
     ) -> Iterator[Example]:
         """Yield `count` examples of a split (all of it if it has fewer), in a seeded order.
 
-        `tune` is a tenth of the examples, told by a hash of their ids, whatever the seed;
-        `score` is the rest. A larger count begins with the examples of a smaller one.
+        `tune` is a tenth of the examples, told by a hash of their sources (of their ids, where
+        they have none), whatever the seed, so that no source is in both; `score` is the rest. A
+        larger count begins with the examples of a smaller one.
 
         Raises:
             ValueError: A length was asked for.
@@ -70,7 +67,7 @@ class Benchmark(ABC):
         found = (
             example
             for example in distinct(self.all_examples())
-            if split_of(self.name, self.source_of(example)) == split
+            if split_of(self.name, example.source or example.id) == split
         )
         yield from draw(self.name, found, seed=seed, count=count)
 
@@ -87,6 +84,11 @@ def draw(benchmark: str, examples: Iterable[Example], *, seed: int, count: int) 
         examples,
         key=lambda one: (_uniform(benchmark, f"seed {seed}", one.id), one.id),
     )
+
+
+def source_of(text: str) -> str:
+    """Name a text by a hash, which tells nothing of it."""
+    return sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def distinct(examples: Iterable[Example]) -> Iterator[Example]:

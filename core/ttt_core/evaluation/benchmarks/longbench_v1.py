@@ -15,16 +15,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
 from pathlib import Path
 
 from ttt_core.config import unknown_option
 from ttt_core.errors import ConfigError
-from ttt_core.evaluation.benchmarks.base import Benchmark, Record, records
+from ttt_core.evaluation.benchmarks.base import Benchmark, Record, records, source_of
 from ttt_core.evaluation.benchmarks.longbench_v1_dataset import Dataset, Pieces, length_bucket
 from ttt_core.evaluation.benchmarks.longbench_v1_datasets import DATASETS
-from ttt_core.evaluation.data import Source, data_files
-from ttt_core.evaluation.data_hub import HUB
+from ttt_core.evaluation.data import HUB, Source, data_files
 from ttt_core.examples import Example, Question
 
 _E = "_e"
@@ -44,6 +42,8 @@ class LongBenchV1(Benchmark):
 
     name = "longbench-v1"
     description = "LongBench v1: 21 data sets of questions, summaries, few-shot learning and code."
+    max_new_tokens = max(dataset.max_new_tokens for dataset in DATASETS.values())
+    """The longest; each question has its data set's."""
 
     def __init__(self, source: Source, *, subset: str | None = None) -> None:
         """Read from `source`; nothing is read yet.
@@ -52,9 +52,7 @@ class LongBenchV1(Benchmark):
             source: A file, a folder or `hub:owner/name`. Of a folder, LongBench-E's files (`*_e`)
                 are left out; give such a file itself.
             subset: One data set, such as `hotpotqa`. None: the one that the file is called after,
-                or all. Room for answers is that of the data set; of all, the longest (512
-                tokens), which lets short answers ramble on where the published runs cut them:
-                compare with published figures one data set at a time.
+                or all.
 
         Raises:
             ConfigError: There is no such data set.
@@ -64,11 +62,6 @@ class LongBenchV1(Benchmark):
             raise ConfigError(unknown_option(subset, DATASETS, "LongBench v1's data sets are"))
         stem = "" if _on_hub(source) else Path(source).stem.removesuffix(_E)
         self.subset = subset or (stem if stem in DATASETS else None)
-        self.max_new_tokens = (
-            DATASETS[self.subset].max_new_tokens
-            if self.subset
-            else max(dataset.max_new_tokens for dataset in DATASETS.values())
-        )
 
     def all_examples(self) -> Iterator[Example]:
         """Yield every example, in the files' order.
@@ -89,10 +82,6 @@ class LongBenchV1(Benchmark):
         """
         dataset = DATASETS[question.groups["dataset"]]
         return dataset.score(answer, question.references, question.choices)
-
-    def source_of(self, example: Example) -> str:
-        """Return the document: several questions may be about the same one."""
-        return example.document
 
     def _records(self) -> Iterator[Record]:
         if _on_hub(self.source):
@@ -128,6 +117,7 @@ def _example(record: Record, name: str) -> Example:
         id=f"{name}-{_id(record, prompt)}",
         document=pieces.document,
         questions=(_question(record, name, pieces),),
+        source=source_of(pieces.document),  # Several questions may be about it.
     )
 
 
@@ -143,7 +133,7 @@ def _id(record: Record, prompt: str) -> str:
     """Return the row's id; without one, a hash, which tells nothing of the text."""
     if record.fields.get("_id"):
         return record.text("_id")
-    return sha256(prompt.encode(errors="surrogatepass")).hexdigest()[:16]
+    return source_of(prompt)
 
 
 def _question(record: Record, name: str, pieces: Pieces) -> Question:
@@ -161,6 +151,7 @@ def _question(record: Record, name: str, pieces: Pieces) -> Question:
         needles=needles,
         choices=classes,
         groups=_groups(record, name, pieces.document),
+        max_new_tokens=dataset.max_new_tokens,
     )
 
 

@@ -11,9 +11,7 @@ from pathlib import Path
 
 from ttt_core.config import unknown_option
 from ttt_core.errors import ConfigError, DocumentError
-from ttt_core.evaluation.data import Source, read_rows
-from ttt_core.evaluation.data_formats import Row
-from ttt_core.evaluation.data_hub import HUB
+from ttt_core.evaluation.data import HUB, Row, Source, read_rows
 from ttt_core.examples import Example, Question, Split
 from ttt_core.sandbox.tasks.many_shot import ManyShot, Wording
 

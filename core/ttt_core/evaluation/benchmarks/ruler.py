@@ -26,6 +26,17 @@ _ASKED = (
 _TEMPLATES = re.compile(r"<\|\w+\|>|\[INST\]|<start_of_turn>|\[gMASK\]")
 _SUBSETS = ("validation", "test", "train", "data")
 
+_ROOMS = {
+    "vt": 30,
+    "variable_tracking": 30,
+    "cwe": 120,
+    "common_words": 120,
+    "fwe": 50,
+    "freq_words": 50,
+    "qa": 32,
+}
+"""`tokens_to_generate` of `scripts/data/synthetic/constants.py`, by how a task is called."""
+
 
 class Ruler(Benchmark):
     """Share of the references that an answer contains, by task and by length in tokens.
@@ -44,7 +55,7 @@ class Ruler(Benchmark):
     name = "ruler"
     description = "RULER: needles, variable tracking, frequent words and questions, by its files"
     max_new_tokens = 128
-    """RULER's own for needles; its other tasks have 30 to 120."""
+    """RULER's own for needles; questions of its other tasks have theirs."""
 
     def all_examples(self) -> Iterator[Example]:
         """Yield an example a row; see `Benchmark`."""
@@ -99,8 +110,14 @@ def _example(row: Record, task: str, example_id: str) -> Example:
         references=references,
         needles=tuple(_needles(document, references, task)),
         groups={"task": task, **_bucket(row)},
+        max_new_tokens=_room(task),
     )
     return Example(id=example_id, document=document, questions=(question,))
+
+
+def _room(task: str) -> int | None:
+    """Return the room for an answer where it is not that for needles."""
+    return next((room for name, room in _ROOMS.items() if task.startswith(name)), None)
 
 
 def _bucket(row: Record) -> dict[str, str]:

@@ -18,11 +18,10 @@ from pathlib import Path
 
 from ttt_core.config import unknown_option
 from ttt_core.errors import ConfigError, DocumentError
-from ttt_core.evaluation.benchmarks.base import Benchmark, Record, kind, records
+from ttt_core.evaluation.benchmarks.base import Benchmark, Record, kind, records, source_of
 from ttt_core.evaluation.benchmarks.longbench_v1_dataset import length_bucket
 from ttt_core.evaluation.benchmarks.zero_scrolls_subsets import SUBSETS, clean
-from ttt_core.evaluation.data import Source, data_files
-from ttt_core.evaluation.data_hub import HUB
+from ttt_core.evaluation.data import HUB, Source, data_files
 from ttt_core.examples import Example, Question
 
 NO_EXPLANATION = "Do not provide any explanation."
@@ -41,6 +40,8 @@ class ZeroScrolls(Benchmark):
 
     name = "zero-scrolls"
     description = "ZeroScrolls: summaries, questions and aggregation over long texts, zero-shot."
+    max_new_tokens = max(one.max_new_tokens for one in SUBSETS.values())
+    """The longest; each question has its task's."""
 
     def __init__(
         self,
@@ -56,7 +57,6 @@ class ZeroScrolls(Benchmark):
             source: A .jsonl file called after its task or in a folder that is
                 (`qasper/validation.jsonl`), a folder of them, or `hub:owner/name`.
             subset: One task, such as `qasper`. None: the one that the file's path names, or all.
-                Room for answers is the task's; of all, the longest (1,024 tokens).
             part: Of folders and the Hub, `validation` (about 20 rows a task) or `test`, whose
                 answers were not published with the benchmark.
             max_characters: Longer documents end there, with the row's own note that the rest is
@@ -73,8 +73,6 @@ class ZeroScrolls(Benchmark):
         self.subset = subset or _named_by(Path(source))
         self.part = part
         self._max_characters = max_characters
-        chosen = [SUBSETS[self.subset]] if self.subset else SUBSETS.values()
-        self.max_new_tokens = max(one.max_new_tokens for one in chosen)
 
     def all_examples(self) -> Iterator[Example]:
         """Yield every example: rows with the same id are one, with several right answers.
@@ -97,10 +95,6 @@ class ZeroScrolls(Benchmark):
         """
         subset = SUBSETS[question.groups["dataset"]]
         return subset.score(clean(answer), question.references)
-
-    def source_of(self, example: Example) -> str:
-        """Return how the document starts: several questions may be about it, cut or whole."""
-        return example.document[:START]
 
     def _tasks(self) -> Iterator[tuple[str, Iterator[Record]]]:
         """Yield each task with its rows."""
@@ -135,9 +129,15 @@ class ZeroScrolls(Benchmark):
             chance=_chance(subset, references, first),
             choices=("A", "B", "C", "D") if SUBSETS[subset].metric == "accuracy" else (),
             groups={"dataset": subset, "language": "en", "length": bucket},
+            max_new_tokens=SUBSETS[subset].max_new_tokens,
         )
-        shown = self._shortened(document, first)
-        return Example(f"{subset}-{first.text('id')}", shown, (question,))
+        return Example(
+            id=f"{subset}-{first.text('id')}",
+            document=self._shortened(document, first),
+            questions=(question,),
+            # By how it starts: several questions may be about it, cut or whole.
+            source=source_of(document[:START]),
+        )
 
     def _shortened(self, document: str, record: Record) -> str:
         if self._max_characters is None or len(document) <= self._max_characters:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-from ttt_core.evaluation.digits import points
+from ttt_core.evaluation.analysis.digits import points
+from ttt_core.evaluation.analysis.statistics import FEWEST_DOCUMENTS, RESAMPLES
+from ttt_core.evaluation.analysis.verdict import RELEVANT
 from ttt_core.evaluation.report.gathering import Findings
 from ttt_core.evaluation.report.sheet import Sheet
-from ttt_core.evaluation.statistics import FEWEST_DOCUMENTS, RESAMPLES
-from ttt_core.evaluation.verdict import RELEVANT
 
 _MOST_MESSAGES = 20
 
@@ -19,7 +19,8 @@ _METHOD = (
     "Questions that only one of them answered are left out of differences, and counted.",
     "The unit is the document, not the question: questions on one document share its luck. A "
     "document of another seed is another document; its lengths count as one document where "
-    "lengths are taken together, since needle and questions are the same.",
+    "lengths are taken together, since needle and questions are the same, and so do examples of "
+    "one source, such as a story that several of them ask about.",
     f"Intervals (95 %) are percentiles of {RESAMPLES:,} bootstrap samples, which draw documents "
     "and then questions within them, with replacement; over several tasks each task counts the "
     "same and is drawn on its own.",
@@ -41,9 +42,12 @@ _RULE = (
     "Adapt: over all tasks and lengths, some adapting arm is above in-context with p < 0.05 after "
     f"Holm's correction over the arms, on at least {FEWEST_DOCUMENTS} documents. Don't adapt: "
     f"there are at least {FEWEST_DOCUMENTS} documents, and each adapting arm is significantly "
-    f"below in-context, or its interval ends below {100 * RELEVANT:.0f} points. Else there is not "
-    "enough evidence. An arm that does not adapt and is significantly better than the best "
-    "adapting one, in their own paired comparison, is named in the same sentence."
+    f"below in-context, or its interval ends below {100 * RELEVANT:.0f} points; where no score "
+    "differed on any of n documents, the end is the most that could be gained: 1 - 0.05^(1/n) of "
+    "what in-context leaves to gain. Else there is not enough evidence, and whenever lr-zero "
+    "answers unlike in-context, since then something is broken. An arm that does not adapt and is "
+    "significantly better than the best adapting one, in their own paired comparison, is named "
+    "in the same sentence."
 )
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from statistics import fmean
 
-from ttt_core.evaluation.comparing import Versus
-from ttt_core.evaluation.costs import Costs
-from ttt_core.evaluation.pairing import is_control
+from ttt_core.evaluation.analysis.comparing import Versus
+from ttt_core.evaluation.analysis.costs import Costs
+from ttt_core.evaluation.analysis.pairing import is_control
+from ttt_core.evaluation.analysis.summary import ModelSummary, Row
 from ttt_core.evaluation.report.sheet import Sheet
-from ttt_core.evaluation.summary import ModelSummary, Row
 from ttt_core.pages import Svg
 from ttt_core.pages.figures import Estimate, Series, forest, lines, scatter
 

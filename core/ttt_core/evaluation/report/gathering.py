@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ttt_core.errors import DocumentError
+from ttt_core.evaluation.analysis.summary import Summary, summarise
 from ttt_core.evaluation.records import Cell, CellTiming, Choice, RunRecord
 from ttt_core.evaluation.results import Results
-from ttt_core.evaluation.summary import Summary, summarise
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ttt_core.evaluation import pairing
+from ttt_core.evaluation.analysis import pairing
+from ttt_core.evaluation.report.advice import advise
 from ttt_core.evaluation.report.gathering import Findings
 from ttt_core.evaluation.report.sheet import Sheet
 
@@ -12,9 +13,11 @@ _MOST_COMMANDS = 10
 
 
 def add_verdict(sheet: Sheet, findings: Findings) -> None:
-    """The sentence that a hurried reader takes home, then why."""
+    """The sentence that a hurried reader takes home, what it means and asks for, then why."""
     for model in findings.summary.models:
         sheet.add_text(model.verdict.sentence, strong=True)
+        for sentence in advise(model):
+            sheet.add_text(sentence)
         sheet.add_list(model.verdict.reasons)
 
 

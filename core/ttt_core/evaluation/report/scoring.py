@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from ttt_core.evaluation.comparing import Versus
-from ttt_core.evaluation.digits import (
+from ttt_core.evaluation.analysis.comparing import Versus
+from ttt_core.evaluation.analysis.digits import (
     NONE,
     amount,
     difference_with_interval,
@@ -13,9 +13,10 @@ from ttt_core.evaluation.digits import (
     points,
     share,
 )
+from ttt_core.evaluation.analysis.summary import Average, ModelSummary, Row
 from ttt_core.evaluation.report import drawings
+from ttt_core.evaluation.report.advice import fewest_documents
 from ttt_core.evaluation.report.sheet import Sheet
-from ttt_core.evaluation.summary import Average, ModelSummary, Row
 from ttt_core.pages import Strong
 
 Table = tuple[list[str], list[list[str]]]
@@ -46,13 +47,24 @@ def add_scores(sheet: Sheet, model: ModelSummary) -> None:
     for task, found in groupby(model.rows, key=lambda row: row.task):
         rows = list(found)
         sheet.add_heading(f"{task} ({model.model})", 3)
-        sheet.add_table(*score_table(rows))
+        sheet.add_table(*score_table(rows), caption=_reach(rows))
         drawings.add_scores(sheet, task, rows)
         drawings.add_forest(
             sheet,
             [(_place(row), row.versus) for row in rows if row.versus],
             what=f"difference from {model.reference} on {task}",
         )
+
+
+def _reach(rows: list[Row]) -> str:
+    """Say which rows cannot be bold, however wide their lead."""
+    compared = max((row.versus.comparisons for row in rows if row.versus), default=0)
+    if not compared:
+        return ""
+    return (
+        f"{compared:,} comparisons: rows with fewer than {fewest_documents(compared)} documents "
+        f"cannot be significant."
+    )
 
 
 def average_table(model: ModelSummary) -> Table:
@@ -135,7 +147,7 @@ def _p(one: Versus) -> str:
 
 
 def _mark(arm: str, documents: int) -> str:
-    from ttt_core.evaluation.statistics import FEWEST_DOCUMENTS
+    from ttt_core.evaluation.analysis.statistics import FEWEST_DOCUMENTS
 
     return f"{arm} {_FEW}" if documents < FEWEST_DOCUMENTS else arm
 

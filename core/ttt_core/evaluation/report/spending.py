@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ttt_core.evaluation.costs import MANY, Costs
-from ttt_core.evaluation.digits import NONE, amount
+from ttt_core.evaluation.analysis.costs import MANY, Costs
+from ttt_core.evaluation.analysis.digits import NONE, amount
+from ttt_core.evaluation.analysis.summary import ModelSummary, Row
 from ttt_core.evaluation.report import drawings
 from ttt_core.evaluation.report.sheet import Sheet
-from ttt_core.evaluation.summary import ModelSummary, Row
 
 _NOTE = (
     "FLOPs are counted in the paper's terms (arXiv 2512.13898, section 3.3), with the true token "

@@ -27,8 +27,11 @@ def write_report(results: Path, output: Path | None = None) -> Path:
         DocumentError: Nothing is scored there, or a file holds what is no record.
         OSError: The report cannot be written.
     """
-    findings = gather(results)
-    folder = output or results
+    return write_findings(gather(results), output or results)
+
+
+def write_findings(findings: Findings, folder: Path) -> Path:
+    """Write what `gather` found; see `write_report`."""
     folder.mkdir(parents=True, exist_ok=True)
     markdown, page = Markdown(_TITLE), Page(_TITLE)
     fill(Both(page, markdown), findings)  # At once, as drawing takes its time.

@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ttt_core.errors import ConfigError, DocumentError
-from ttt_core.evaluation import data_formats
-from ttt_core.evaluation.data import data_files, read_rows, text_files
+from ttt_core.evaluation.data import data_files, formats, read_rows, text_files
 from ttt_core.evaluation.extra import library
 
 SECRET = "confidential"
@@ -69,7 +68,7 @@ def test_an_array_comes_back_whatever_is_read_at_once(
 ) -> None:
     path = written(tmp_path_factory.mktemp("rows"), "rows.json", json.dumps(rows, indent=indent))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data_formats, "_CHUNK", chunk)
+        patch.setattr(formats, "_CHUNK", chunk)
         assert list(read_rows(path)) == rows
 
 

@@ -12,11 +12,11 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from ttt_core.config import Settings
-from ttt_core.evaluation import pairing, statistics
-from ttt_core.evaluation.breakdown import GroupRow, break_down
-from ttt_core.evaluation.comparing import Versus, correct, versus
-from ttt_core.evaluation.costs import Costs, costs
-from ttt_core.evaluation.verdict import Verdict, judge
+from ttt_core.evaluation.analysis import pairing, statistics
+from ttt_core.evaluation.analysis.breakdown import GroupRow, break_down
+from ttt_core.evaluation.analysis.comparing import Versus, correct, versus
+from ttt_core.evaluation.analysis.costs import Costs, costs
+from ttt_core.evaluation.analysis.verdict import Verdict, judge
 
 if TYPE_CHECKING:
     from ttt_core.evaluation.records import Cell, CellTiming
@@ -95,6 +95,7 @@ def summarise(cells: Iterable[Cell], timings: Mapping[str, CellTiming] | None = 
 def _model(name: str, cells: Sequence[Cell], timings: Mapping[str, CellTiming]) -> ModelSummary:
     arms = pairing.by_arm(cells)
     reference = pairing.reference_of(arms)
+    lr_zero, fault = _lr_zero(arms, reference)
     rows = _rows(arms, reference, timings)
     averages = _averages(arms, reference)
     return ModelSummary(
@@ -104,8 +105,15 @@ def _model(name: str, cells: Sequence[Cell], timings: Mapping[str, CellTiming]) 
         groups=break_down(arms, reference),
         averages=averages,
         missing=pairing.missing(arms),
-        lr_zero=_lr_zero(arms, reference),
-        verdict=judge(name, arms, reference, _overall(averages), _places(rows)),
+        lr_zero=lr_zero,
+        verdict=judge(
+            name,
+            arms,
+            reference,
+            _overall(averages),
+            _places(rows),
+            fault=lr_zero if fault else "",
+        ),
     )
 
 
@@ -208,13 +216,19 @@ def _averages(arms: Mapping[str, Sequence[Cell]], reference: str | None) -> tupl
     return tuple(made)
 
 
-def _lr_zero(arms: Mapping[str, Sequence[Cell]], reference: str | None) -> str:
-    zero = [arm for arm in arms if pairing.base_name(arm) == "lr-zero"]
-    if not zero or reference is None:
-        return ""
-    asked, same = pairing.same_answers(arms[zero[0]], arms[reference])
-    if not asked:
-        return f"{zero[0]}: no question was answered by it and by {reference}"
-    if asked == same:
-        return f"{zero[0]} answered all {asked:,} questions exactly as {reference}, as it must"
-    return f"{zero[0]} answered {asked - same:,} of {asked:,} questions unlike {reference}: a fault"
+def _lr_zero(arms: Mapping[str, Sequence[Cell]], reference: str | None) -> tuple[str, bool]:
+    """Say whether arms with learning rate zero answered as the reference; and if one did not."""
+    notes, fault = [], False
+    for arm in [arm for arm in arms if pairing.base_name(arm) == "lr-zero" and reference]:
+        asked, same = pairing.same_answers(arms[arm], arms[reference or ""])
+        if not asked:
+            notes.append(f"{arm}: no question was answered by it and by {reference}")
+        elif asked == same:
+            notes.append(
+                f"{arm} answered all {asked:,} questions exactly as {reference}, as it must"
+            )
+        else:
+            fault = True
+            differing = f"{asked - same:,} of {asked:,} questions"
+            notes.append(f"{arm} answered {differing} unlike {reference}: a fault")
+    return "; ".join(notes), fault

@@ -2,7 +2,8 @@
 
 A document is a task's example of one seed. Its lengths count as one document, since the needle and
 the questions stay the same while the haystack grows; and so do draws of several seeds that bring up
-the same content, as they do where a benchmark has few documents.
+the same content, as they do where a benchmark has few documents, and examples of one source, such
+as a story that several examples ask about.
 """
 
 from __future__ import annotations
@@ -12,15 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ttt_core.evaluation.analysis.statistics import Strata
     from ttt_core.evaluation.records import Cell, QuestionResult
-    from ttt_core.evaluation.statistics import Strata
 
 REFERENCE = "in-context"
 CHANCE = "chance"
 CONTROLS = ("lr-zero", CHANCE)
 """Arms that check the others and are no candidates, so they take no share of the correction."""
-ADAPTING = ("qttt",)
-"""First parts of the names of arms that adapt."""
 
 Pair = tuple[str, int, str]
 Keep = Callable[["QuestionResult"], bool]
@@ -31,9 +30,9 @@ def base_name(arm: str) -> str:
     return arm.partition(" ")[0].partition(":")[0]
 
 
-def adapts(arm: str) -> bool:
-    """Whether the arm is a way of adapting: the candidates of the verdict."""
-    return base_name(arm).partition("+")[0] in ADAPTING
+def adapts(cells: Iterable[Cell]) -> bool:
+    """Whether an arm is a way of adapting, by what it did: the candidates of the verdict."""
+    return any(cell.decisions for cell in cells)
 
 
 def is_control(arm: str) -> bool:
@@ -95,10 +94,13 @@ def by_arm(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
         named.setdefault(cell.key.arm, []).append(cell)
     arms: dict[str, list[Cell]] = {}
     for name, found in named.items():
-        if len({cell.key.pair for cell in found}) == len(found):
+        # A tuned option has one value for each task; several for one task are several arms, as
+        # they are after a default changed.
+        settings = {(cell.key.task, _settings_mark(cell)) for cell in found}
+        if len(settings) == len({task for task, _ in settings}):
             arms[name] = found
             continue
-        for cell in found:  # Answered twice: after a default changed, for instance.
+        for cell in found:
             arms.setdefault(f"{name} #{_settings_mark(cell)}", []).append(cell)
     return {name: arms[name] for name in sorted(arms, key=arm_order)}
 
@@ -148,9 +150,7 @@ def same_answers(mine: Iterable[Cell], theirs: Iterable[Cell]) -> tuple[int, int
 
 def adapted_share(cells: Sequence[Cell]) -> float | None:
     """Share of decisions to adapt, of documents or questions; None: nothing was decided."""
-    details = [cell.details for cell in cells]
-    details += [question.details for cell in cells for question in cell.questions]
-    decisions = [made["decision"] for made in details if "decision" in made]
+    decisions = [decision for cell in cells for decision in cell.decisions]
     return sum(d == "adapted" for d in decisions) / len(decisions) if decisions else None
 
 
@@ -169,7 +169,20 @@ def missing(arms: Mapping[str, Sequence[Cell]]) -> tuple[str, ...]:
             )
         if failed:
             notes.append(f"{arm}: {failed} of {len(cells)} cells failed")
-    return tuple(notes)
+    return (*notes, *_changed(cell for cells in arms.values() for cell in cells))
+
+
+def _changed(cells: Iterable[Cell]) -> Iterable[str]:
+    """Say which tasks have examples of one name and other content."""
+    contents: dict[tuple[Pair, int | None], set[str]] = {}
+    for cell in cells:
+        contents.setdefault((_name(cell), cell.key.length), set()).add(cell.key.content)
+    changed = [name[0] for (name, _), found in contents.items() if len(found) > 1]
+    for task in sorted(set(changed)):
+        yield (
+            f"{task}: {changed.count(task)} examples are there in several versions, since data or "
+            f"task changed between runs; figures mix them, so use an output folder for each"
+        )
 
 
 class _Gathered:
@@ -190,14 +203,21 @@ class _Gathered:
 
 def _documents(cells: Sequence[Cell]) -> dict[Pair, Pair]:
     """For each task, seed and example, the first one that is the same document."""
-    first: dict[str, Pair] = {}
-    for cell in sorted(cells, key=_name):
-        first.setdefault(cell.key.content, _name(cell))
-    documents: dict[Pair, Pair] = {}
+    first: dict[Pair, Pair] = {}
+
+    def find(name: Pair) -> Pair:
+        while first.setdefault(name, name) != name:
+            name = first[name]
+        return name
+
+    known: dict[tuple[str, ...], Pair] = {}
     for cell in cells:
-        document = first[cell.key.content]
-        documents[_name(cell)] = min(documents.get(_name(cell), document), document)
-    return documents
+        marks: list[tuple[str, ...]] = [("content", cell.key.content)]
+        marks += [("source", cell.key.task, cell.source)] if cell.source else []
+        for mark in marks:
+            low, high = sorted((find(known.setdefault(mark, _name(cell))), find(_name(cell))))
+            first[high] = low
+    return {name: find(name) for name in list(first)}
 
 
 def _name(cell: Cell) -> tuple[str, int, str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ttt_core.evaluation.comparing import Versus
-from ttt_core.evaluation.digits import (
+from ttt_core.evaluation.analysis.comparing import Versus
+from ttt_core.evaluation.analysis.digits import (
     MINUS,
     NONE,
     amount,

@@ -8,8 +8,8 @@ import random
 import pytest
 
 from ttt_core.errors import ConfigError
-from ttt_core.evaluation.power import detectable, documents_needed, standard_error
-from ttt_core.evaluation.statistics import permutation_test
+from ttt_core.evaluation.analysis.power import detectable, documents_needed, standard_error
+from ttt_core.evaluation.analysis.statistics import permutation_test
 
 
 def test_standard_error_by_hand() -> None:

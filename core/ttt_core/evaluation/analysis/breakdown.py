@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ttt_core.config import Settings
-from ttt_core.evaluation import pairing, statistics
-from ttt_core.evaluation.comparing import Versus, correct, versus
+from ttt_core.evaluation.analysis import pairing, statistics
+from ttt_core.evaluation.analysis.comparing import Versus, correct, versus
 
 if TYPE_CHECKING:
     from ttt_core.evaluation.records import Cell, QuestionResult

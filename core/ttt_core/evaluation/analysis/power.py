@@ -10,7 +10,7 @@ import math
 from statistics import NormalDist
 
 from ttt_core.errors import ConfigError
-from ttt_core.evaluation.statistics import Strata
+from ttt_core.evaluation.analysis.statistics import Strata
 
 POWER = 0.8
 

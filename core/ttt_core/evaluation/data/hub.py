@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ttt_core.errors import ConfigError, DocumentError
-from ttt_core.evaluation.data_formats import Row
+from ttt_core.evaluation.data.formats import Row
 from ttt_core.evaluation.extra import library
 
 HUB = "hub:"

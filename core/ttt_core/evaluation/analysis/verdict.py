@@ -7,7 +7,11 @@ The rule, fixed before any result was seen:
 - *adapt*: some adapting arm is above the reference, corrected p < 0.05, on at least six documents.
 - *don't adapt*: there are at least six documents, no adapting arm is above, and each of them is
   significantly below the reference or has an interval that ends below `RELEVANT`, two points.
-- *not enough evidence*: else.
+- Where no score differed at all, an interval of width zero says nothing. There the most that could
+  be gained takes the place of its end: with n documents alike, at most 1 - 0.05^(1/n) of all
+  documents differ (95 %), by what the reference leaves to gain.
+- *not enough evidence*: else; and whenever the arm with learning rate zero answers unlike the
+  reference, since then something is broken.
 - An arm that does not adapt, and is significantly above the best adapting arm in their own paired
   comparison (Holm over such arms), is named in the same sentence.
 """
@@ -18,10 +22,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from ttt_core.config import Settings
-from ttt_core.evaluation import pairing
-from ttt_core.evaluation.comparing import Versus, between, correct
-from ttt_core.evaluation.digits import difference_with_interval, p_text, share
-from ttt_core.evaluation.statistics import FEWEST_DOCUMENTS
+from ttt_core.evaluation.analysis import pairing
+from ttt_core.evaluation.analysis.comparing import Versus, between, correct
+from ttt_core.evaluation.analysis.digits import difference_with_interval, p_text, share
+from ttt_core.evaluation.analysis.statistics import FEWEST_DOCUMENTS, mean
 
 if TYPE_CHECKING:
     from ttt_core.evaluation.records import Cell
@@ -42,6 +46,8 @@ class Verdict(Settings):
     """The adapting arm that it is about: the best one."""
     better: tuple[str, ...]
     """Arms that do not adapt and are significantly better than it."""
+    fault: str = ""
+    """What shows that no figure can be relied on; empty: nothing."""
 
 
 def judge(
@@ -50,6 +56,8 @@ def judge(
     reference: str | None,
     overall: Mapping[str, Versus],
     places: Mapping[str, Sequence[tuple[str, Versus]]],
+    *,
+    fault: str = "",
 ) -> Verdict:
     """Apply the rule.
 
@@ -59,11 +67,17 @@ def judge(
         reference: The arm that `overall` compares with.
         overall: By arm, over all tasks and lengths, corrected; controls are not among them.
         places: By arm, each task and length in words with its comparison.
+        fault: What shows that no figure can be relied on; empty: nothing.
     """
-    candidates = {arm: one for arm, one in overall.items() if pairing.adapts(arm)}
-    if not candidates or reference is None:
-        return _none(model, reference)
-    decision = _decide(list(candidates.values()))
+    candidates = {arm: one for arm, one in overall.items() if pairing.adapts(arms[arm])}
+    if fault:
+        return _none(model, f"{fault}, so no figure here can be relied on", fault=fault)
+    if reference is None:
+        return _none(model, "no in-context arm to compare with")
+    if not candidates:
+        return _none(model, "no arm that adapts, or none with answers")
+    left = 1 - mean(pairing.scores(arms[reference]))
+    decision = _decide(list(candidates.values()), left)
     arm = _best(candidates)
     better = _better(arm, arms, reference)
     lead = f"for {model} and these documents: {decision}"
@@ -72,7 +86,8 @@ def judge(
         decision=decision,
         sentence=sentence[0].upper() + sentence[1:],
         reasons=(
-            *_why(decision, candidates[arm]),
+            *_why(decision, candidates[arm], left, reference),
+            *_unpaired(arm, candidates[arm], reference),
             *_gated(arm, arms[arm]),
             *(() if candidates[arm].few else _where(arm, places.get(arm, ()))),
             *_others(candidates, arm),
@@ -82,13 +97,18 @@ def judge(
     )
 
 
-def _decide(candidates: Sequence[Versus]) -> Decision:
+def _decide(candidates: Sequence[Versus], left: float) -> Decision:
     if any(one.significant and one.difference > 0 for one in candidates):
         return "adapt"
     if any(one.few for one in candidates):
         return "not enough evidence"
-    useless = [one.significant or one.high < RELEVANT for one in candidates]
+    useless = [one.significant or _most(one, left) < RELEVANT for one in candidates]
     return "don't adapt" if all(useless) else "not enough evidence"
+
+
+def _most(one: Versus, left: float) -> float:
+    """How much could be gained, by the end of the interval or, without differences, at most."""
+    return one.high if one.wins or one.losses else (1 - 0.05 ** (1 / one.documents)) * left
 
 
 def _best(candidates: Mapping[str, Versus]) -> str:
@@ -107,7 +127,7 @@ def _better(arm: str, arms: Mapping[str, Sequence[Cell]], reference: str) -> dic
     names = [
         other
         for other in arms
-        if other != reference and not pairing.adapts(other) and not pairing.is_control(other)
+        if other != reference and not pairing.adapts(arms[other]) and not pairing.is_control(other)
     ]
     found = correct([between(arms[other], arms[arm]) for other in names])
     return {
@@ -132,10 +152,20 @@ def _also(better: Mapping[str, Versus], arm: str) -> str:
     return f"; but without adapting, {' and '.join(named)} {verb} significantly better than {arm}"
 
 
-def _why(decision: Decision, one: Versus) -> tuple[str, ...]:
+def _why(decision: Decision, one: Versus, left: float, reference: str) -> tuple[str, ...]:
     if one.few:
         return (
             f"{one.documents} documents are no evidence; at least {FEWEST_DOCUMENTS} are needed.",
+        )
+    if not left:
+        return (
+            f"{reference} is right on every question, so nothing is left to gain here; try longer "
+            f"documents or harder questions.",
+        )
+    if not (one.wins or one.losses):
+        return (
+            f"No score differed on any of {one.documents:,} documents; that alone leaves room for "
+            f"a gain of up to {100 * _most(one, left):.0f} points (95 %).",
         )
     if decision == "not enough evidence" and one.detectable is not None:
         return (
@@ -143,6 +173,15 @@ def _why(decision: Decision, one: Versus) -> tuple[str, ...]:
             f"found with {one.documents} documents (80 % power after correction).",
         )
     return ()
+
+
+def _unpaired(arm: str, one: Versus, reference: str) -> tuple[str, ...]:
+    if not one.unpaired:
+        return ()
+    return (
+        f"{one.unpaired:,} documents (each length counted) are left out, since only one of {arm} "
+        f"and {reference} answered on them: failures may hide there.",
+    )
 
 
 def _gated(arm: str, cells: Sequence[Cell]) -> tuple[str, ...]:
@@ -169,12 +208,12 @@ def _others(candidates: Mapping[str, Versus], best: str) -> tuple[str, ...]:
     )
 
 
-def _none(model: str, reference: str | None) -> Verdict:
-    missing = "no in-context arm to compare with" if reference is None else "no arm that adapts"
+def _none(model: str, why: str, *, fault: str = "") -> Verdict:
     return Verdict(
         decision="not enough evidence",
-        sentence=f"For {model} and these documents: not enough evidence ({missing}).",
+        sentence=f"For {model} and these documents: not enough evidence ({why}).",
         reasons=(),
         arm=None,
         better=(),
+        fault=fault,
     )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import permutations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.evaluation.made_cells import make_cell, make_cells, make_timing
-from ttt_core.evaluation.pairing import arm_order, count_documents, pair, scores
-from ttt_core.evaluation.records import Cell
-from ttt_core.evaluation.summary import Average, ModelSummary, Row, Summary, summarise
-from ttt_core.evaluation.verdict import Verdict
+from ttt_core.evaluation.analysis.pairing import arm_order, count_documents, pair, scores
+from ttt_core.evaluation.analysis.summary import Average, ModelSummary, Row, Summary, summarise
+from ttt_core.evaluation.analysis.verdict import Verdict
+from ttt_core.evaluation.records import Cell, Failure
 
 
 def only(cells: list[Cell]) -> ModelSummary:
@@ -211,16 +212,138 @@ def test_verdict_on_few_documents_is_not_enough_evidence_however_large() -> None
     assert any("at least 6 are needed" in reason for reason in verdict.reasons)
 
 
-@pytest.mark.parametrize("gain", [0.0, 0.01, -0.25])
+@pytest.mark.parametrize("gain", [0.01, -0.25])
 def test_verdict_against_adapting_needs_a_bound_on_the_gain(gain: float) -> None:
     # All documents agree: at +0.01 it is significant, and so to adapt; the rule says so.
     decision = verdict_of(make_cells(better_by(gain))).decision
     assert decision == ("adapt" if gain > 0 else "don't adapt")
 
 
+def test_verdict_of_an_interval_without_width_says_no_more_than_the_documents() -> None:
+    # 1 - 0.05^(1/8) = 0.312 of all documents may differ, by at most the half that is left: 16.
+    verdict = verdict_of(make_cells(better_by(0.0)))
+    assert verdict.decision == "not enough evidence"
+    assert any("room for a gain of up to 16 points" in reason for reason in verdict.reasons)
+    # 1 - 0.05^(1/80) = 0.0368; half of it is less than two points.
+    assert verdict_of(make_cells(better_by(0.0), documents=80)).decision == "don't adapt"
+
+
+def test_verdict_where_the_reference_is_always_right_says_so() -> None:
+    verdict = verdict_of(make_cells(lambda *_: 1.0))
+    assert verdict.decision == "don't adapt"
+    assert any("right on every question" in reason for reason in verdict.reasons)
+
+
+def test_verdict_tells_of_documents_that_one_arm_failed_on() -> None:
+    cells = make_cells(better_by(0.25), documents=12)
+    failing = [
+        c.model_copy(update={"questions": (), "failure": Failure(kind="E", message="no")})
+        if c.key.arm == "qttt" and c.key.seed == 2
+        else c
+        for c in cells
+    ]
+    verdict = verdict_of(failing)
+    assert any(reason.startswith("4 documents (each length counted)") for reason in verdict.reasons)
+    assert not any("each length counted" in reason for reason in verdict_of(cells).reasons)
+
+
+def test_verdict_relies_on_nothing_where_learning_rate_zero_changes_answers() -> None:
+    cells = make_cells(better_by(0.25), arms=["in-context", "qttt", "lr-zero", "lr-zero:r=4"])
+    assert verdict_of(cells).decision == "adapt"
+    broken = [
+        c.model_copy(
+            update={"questions": tuple(q.model_copy(update={"text": "x"}) for q in c.questions)}
+        )
+        if c.key.arm == "lr-zero:r=4"
+        else c
+        for c in cells
+    ]
+    verdict = verdict_of(broken)
+    assert verdict.decision == "not enough evidence"
+    assert "lr-zero:r=4 answered 32 of 32 questions unlike in-context" in verdict.sentence
+    assert "no figure here can be relied on" in verdict.sentence
+
+
+def test_arms_adapt_by_what_they_record_and_not_by_their_names() -> None:
+    def named(cells: list[Cell], old: str, new: str) -> list[Cell]:
+        renamed = {old: new}
+        return [
+            c.model_copy(
+                update={"key": c.key.model_copy(update={"arm": renamed.get(c.key.arm, c.key.arm)})}
+            )
+            for c in cells
+        ]
+
+    cells = make_cells(better_by(0.25), arms=["in-context", "qttt"])
+    assert verdict_of(named(cells, "qttt", "mine")).arm == "mine"
+    others = make_cells(better_by(0.25, "bm25"), arms=["in-context", "bm25"])
+    assert "no arm that adapts" in verdict_of(named(others, "bm25", "qttt-like")).sentence
+    # A recipe for each question says it there.
+    each = [
+        c.model_copy(
+            update={
+                "details": {},
+                "questions": tuple(
+                    q.model_copy(update={"details": c.details}) for q in c.questions
+                ),
+            }
+        )
+        for c in cells
+    ]
+    assert verdict_of(each).arm == "qttt"
+
+
+def test_examples_of_one_source_are_one_document() -> None:
+    def cells(arm: str, gain: float, source: str | None) -> list[Cell]:
+        return [
+            make_cell(arm, [0.5 + gain], example=str(n), length=None, source=source)
+            for n in range(8)
+        ]
+
+    story = [*cells("in-context", 0, "story"), *cells("qttt", 0.5, "story")]
+    assert count_documents(story) == 1
+    assert verdict_of(story).decision == "not enough evidence"
+    apart = [*cells("in-context", 0, None), *cells("qttt", 0.5, None)]
+    assert count_documents(apart) == 8
+    assert verdict_of(apart).decision == "adapt"
+
+
+def test_what_is_linked_by_source_or_content_is_one_document_whatever_the_order() -> None:
+    # 0 and 1 share a source, 1 and 2 (another seed's draw) the content, 2 and 3 a source.
+    linked = [
+        make_cell("a", [1.0], example="0", content="w", source="x"),
+        make_cell("a", [1.0], example="1", content="c", source="x"),
+        make_cell("a", [1.0], example="2", content="c", source="y", seed=1),
+        make_cell("a", [1.0], example="3", content="z", source="y", seed=1),
+        make_cell("a", [1.0], example="4", content="v"),
+        make_cell("a", [1.0], example="4", content="u", task="other", source="x"),
+    ]
+    for order in permutations(linked):
+        assert count_documents(order) == 3
+
+
+def test_arms_whose_settings_changed_between_runs_are_told_apart() -> None:
+    # No document was answered twice, and still these are two arms.
+    cells = [make_cell("qttt", [float(n)], example=str(n), settings=n) for n in (0, 1)]
+    assert [row.score for row in only(cells).rows if row.score is not None] in ([0, 1], [1, 0])
+    # A tuned option may well have another value for another task.
+    tuned = [make_cell("qttt", [1.0], task=t, settings=n) for n, t in enumerate("ab")]
+    assert {row.arm for row in only(tuned).rows} == {"qttt"}
+
+
+def test_data_that_changed_between_runs_are_told_of() -> None:
+    cells = make_cells(better_by(0.0), documents=2)
+    changed = [make_cell("in-context", [1.0] * 4, example="0", content="new")]
+    assert only(cells).missing == ()
+    [*_, note] = only([*cells, *changed]).missing
+    assert note.startswith("registry: 1 examples are there in several versions")
+
+
 def test_verdict_on_noise_is_not_enough_evidence() -> None:
     generator = random.Random(0)
-    verdict = verdict_of(make_cells(lambda *_: float(generator.random() < 0.5), documents=12))
+    arms = ("in-context", "qttt", "bm25")
+    cells = make_cells(lambda *_: float(generator.random() < 0.5), arms=arms, documents=12)
+    verdict = verdict_of(cells)
     assert verdict.decision == "not enough evidence"
     assert any("would probably not have been" in reason for reason in verdict.reasons)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ttt_core.errors import ConfigError
-from ttt_core.evaluation.statistics import (
+from ttt_core.evaluation.analysis.statistics import (
     FEWEST_DOCUMENTS,
     bootstrap_interval,
     compare,

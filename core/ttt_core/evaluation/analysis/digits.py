@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ttt_core.evaluation.comparing import Versus
+    from ttt_core.evaluation.analysis.comparing import Versus
 
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"

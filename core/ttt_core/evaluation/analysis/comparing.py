@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ttt_core.config import Settings
-from ttt_core.evaluation import pairing, power, statistics
+from ttt_core.evaluation.analysis import pairing, power, statistics
 
 if TYPE_CHECKING:
-    from ttt_core.evaluation.pairing import Keep
+    from ttt_core.evaluation.analysis.pairing import Keep
     from ttt_core.evaluation.records import Cell
 
 LEVEL = 0.05

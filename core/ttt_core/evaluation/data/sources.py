@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ttt_core.errors import DocumentError
-from ttt_core.evaluation.data_formats import READERS, Row, read_file
-from ttt_core.evaluation.data_hub import HUB, read_hub
+from ttt_core.evaluation.data.formats import READERS, Row, read_file
+from ttt_core.evaluation.data.hub import HUB, read_hub
 
 Source: TypeAlias = str | Path
 

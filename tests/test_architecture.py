@@ -30,6 +30,7 @@ LAYERS = [
         "lru",
         "lazy",
         "examples",
+        "extras",
         "pages",
     },
     {

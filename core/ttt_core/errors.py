@@ -2,6 +2,7 @@
 
     TTTError
     ├── ConfigError            (ValueError)    an option or argument that cannot be
+    │   └── MissingLibraryError                what was asked for needs an extra to be installed
     ├── DocumentError          (ValueError)    empty, binary or undecodable input
     │   └── DocumentTooLongError               more tokens than the model's window leaves room for
     ├── PromptTooLongError     (ValueError)    document + question + answer do not fit the window
@@ -30,6 +31,10 @@ class TTTError(Exception):
 
 class ConfigError(TTTError, ValueError):
     """An option or argument has a value that cannot be used."""
+
+
+class MissingLibraryError(ConfigError):
+    """What was asked for needs a library of an extra; the message has the pip command."""
 
 
 class DocumentError(TTTError, ValueError):

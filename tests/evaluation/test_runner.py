@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from tests.evaluation.harness import ARMS, Rooms, quick_plan, run
 from tests.store.samples import child_environment
 from ttt_core import RuntimeConfig, TTTEngine
-from ttt_core.errors import ConfigError, OutOfMemoryError, StoreError
+from ttt_core.errors import ConfigError, MissingLibraryError, OutOfMemoryError, StoreError
 from ttt_core.evaluation import runner as runner_module
 from ttt_core.evaluation.arms import parse_arm
 from ttt_core.evaluation.bench import Bench
@@ -196,6 +196,15 @@ def test_what_is_no_cells_fault_ends_the_run(
     with pytest.raises(StoreError):
         Runner(engine, results).run(quick_plan("in-context", lengths=(4,)))
     assert results.cells() == []
+
+
+def test_a_library_that_is_missing_ends_the_run_and_is_no_result(
+    engine: TTTEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bm25s", None)
+    with pytest.raises(MissingLibraryError, match=r"pip install 'context-ttt\[eval\]'"):
+        run(engine, tmp_path, quick_plan("in-context", "bm25"))
+    assert [cell.key.arm for cell in Results(tmp_path).cells()] == ["in-context"]
 
 
 def test_a_length_that_no_task_has_is_named(engine: TTTEngine, tmp_path: Path) -> None:

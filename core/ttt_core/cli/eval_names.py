@@ -73,7 +73,7 @@ def get_arms(specs: Sequence[str], usual: Sequence[str]) -> list[Arm | Tunable]:
         ConfigError: See `tuning.parse`; or what one needs is not installed. Else each of its cells
             would fail, and stay failed in the results.
     """
-    from ttt_core.evaluation.extra import library
+    from ttt_core.extras import library
 
     if not specs and find_spec("bm25s") is None:
         console.note(

@@ -10,6 +10,7 @@ from ttt_core.errors import (
     AnswerTimeoutError,
     ConfigError,
     DocumentError,
+    MissingLibraryError,
     OutOfMemoryError,
     PromptTooLongError,
 )
@@ -45,9 +46,12 @@ def evaluate(bench: Bench, example: Example, arm: Arm, key: CellKey) -> tuple[Ce
 
     Raises:
         ConfigError: The task's score or chance is none.
+        MissingLibraryError: The arm or the task needs an extra that is not installed.
     """
     try:
         result = arm.run(bench, example)
+    except MissingLibraryError:  # Installed tomorrow, it is no failure of the arm any more.
+        raise
     except (*FAILURES, MemoryError) as error:
         message = " ".join(str(error).split())
         failure = Failure(kind=type(error).__name__, message=message)

@@ -109,8 +109,8 @@ class JsonLines(Generic[T]):
                 raise
             reason = error.strerror or type(error).__name__
             raise StoreError(
-                f"{self.path} cannot be written ({reason}); free or choose another folder, and "
-                f"run it again: what is there already is kept"
+                f"{self.path} cannot be written ({reason}); make room or choose another folder, "
+                f"and run it again: what is there already is kept"
             ) from error
 
     def _new(self) -> Iterator[T]:
@@ -142,7 +142,9 @@ class JsonLines(Generic[T]):
             value = json.loads(line)
             version = value.get("key", value).get("version")
         except (ValueError, AttributeError):
-            raise DocumentError(f"{where} is no record; remove that line to go on") from None
+            raise DocumentError(
+                f"{where} is no record of an evaluation; choose another folder, or remove that line"
+            ) from None
         if version != VERSION:
             raise DocumentError(
                 f"{where} is of version {version!r}; this ttt_core reads version {VERSION}. Use "
@@ -154,7 +156,7 @@ class JsonLines(Generic[T]):
             fields = sorted({".".join(map(str, one["loc"])) for one in error.errors()})
             raise DocumentError(
                 f"{where} is no {self._kind.__name__}: {', '.join(fields[:3])} cannot be as it "
-                f"is; remove that line to go on"
+                f"is; choose another folder, or remove that line"
             ) from None
 
 

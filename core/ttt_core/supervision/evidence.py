@@ -11,7 +11,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from ttt_core.errors import ConfigError
+from ttt_core.extras import library
 from ttt_core.packed import PackedBatch
 from ttt_core.supervision.bare_text import BareText, bare
 from ttt_core.supervision.base import Given, trainable_positions
@@ -56,7 +56,7 @@ class EvidenceSupervision:
         """See `Supervision`.
 
         Raises:
-            ConfigError: There is no question, or no rapidfuzz.
+            ConfigError: There is no question, or no rapidfuzz (`MissingLibraryError`).
         """
         prompt = PROMPT.format(most=MOST_QUOTES, question=question_of(given))
         [answer] = given.base.answers([prompt], max_new_tokens=MAX_NEW_TOKENS)
@@ -127,7 +127,7 @@ class QuoteFinder:
         An inexact place is as long as the quote: where they differ, its ends may be off by that.
 
         Raises:
-            ConfigError: rapidfuzz is not installed.
+            MissingLibraryError: rapidfuzz is not installed.
         """
         wanted = bare(quote)
         start = self._bare.text.find(wanted) if wanted else -1
@@ -140,12 +140,7 @@ class QuoteFinder:
     def _nearly(self, wanted: str) -> tuple[int, int] | None:
         if not SHORTEST_INEXACT <= len(wanted) <= len(self._bare.text):
             return None
-        try:
-            from rapidfuzz import fuzz
-        except ImportError:
-            raise ConfigError(
-                "finding inexact quotes needs rapidfuzz: pip install 'context-ttt[eval]'"
-            ) from None
+        fuzz = library("rapidfuzz.fuzz", "rapidfuzz", "finding inexact quotes")
         found = fuzz.partial_ratio_alignment(wanted, self._bare.text, score_cutoff=SIMILARITY)
         if found is None or found.dest_end <= found.dest_start:
             return None

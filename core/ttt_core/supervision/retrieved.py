@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import TypeAlias
 
 from ttt_core.errors import ConfigError
+from ttt_core.extras import library
 from ttt_core.packed import PackedBatch
 from ttt_core.supervision.base import Given
 from ttt_core.supervision.chunks import cut_chunks
@@ -90,12 +91,9 @@ def bm25_scores(question: str, texts: Sequence[str]) -> list[float]:
     """Return each text's BM25 score for the question; a `Ranking`.
 
     Raises:
-        ConfigError: bm25s is not installed.
+        MissingLibraryError: bm25s is not installed.
     """
-    try:
-        import bm25s
-    except ImportError:
-        raise ConfigError("ranking by BM25 needs bm25s: pip install 'context-ttt[eval]'") from None
+    bm25s = library("bm25s", "bm25s", "ranking by BM25")
     corpus, asked = [words_of(text) for text in texts], words_of(question)
     if not asked or not any(corpus):
         return [0.0] * len(texts)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ttt_core.errors import ConfigError, DocumentError
 from ttt_core.evaluation.data import data_files, formats, read_rows, text_files
-from ttt_core.evaluation.extra import library
+from ttt_core.extras import library
 
 SECRET = "confidential"
 """Stands in bad lines, and must not stand in what is said about them."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
 
 from ttt_core.errors import DocumentError
-from ttt_core.evaluation.extra import library
+from ttt_core.extras import library
 
 Row: TypeAlias = dict[str, Any]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ttt_core.errors import ConfigError, DocumentError
 from ttt_core.evaluation.data.formats import Row
-from ttt_core.evaluation.extra import library
+from ttt_core.extras import library
 
 HUB = "hub:"
 """What a source on the Hub starts with: `hub:owner/name`, or `hub:owner/name@revision`."""

@@ -6,7 +6,7 @@ import warnings
 from functools import lru_cache
 from typing import Any
 
-from ttt_core.evaluation.extra import library
+from ttt_core.extras import library
 
 
 def chinese_words(text: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ttt_core.evaluation.extra import library
+from ttt_core.extras import library
 
 _NOT_CODE = ("`", "#", "//")
 """Fences of Markdown, and comments."""

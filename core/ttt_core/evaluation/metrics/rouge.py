@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ttt_core.evaluation.extra import library
 from ttt_core.evaluation.metrics.chinese import chinese_words
+from ttt_core.extras import library
 
 _ZERO_SCROLLS_TYPES = ("rouge1", "rouge2", "rougeL")
 _limit = threading.Lock()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ttt_core.errors import ConfigError
+from ttt_core.extras import library
 from ttt_core.pages.html import Svg
 from ttt_core.pages.text import clean
 
@@ -64,14 +64,9 @@ def drawing() -> Iterator[None]:
     """Draw with our settings, whatever the user's matplotlibrc says, and leave no trace.
 
     Raises:
-        ConfigError: matplotlib is not installed.
+        MissingLibraryError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ConfigError(
-            "figures need matplotlib, which is not installed; pip install 'context-ttt[eval]'"
-        ) from error
+    matplotlib = library("matplotlib", "matplotlib", "drawing a figure")
     with matplotlib.rc_context(), warnings.catch_warnings():
         # Glyphs that matplotlib's own font lacks: the browser's font draws them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")

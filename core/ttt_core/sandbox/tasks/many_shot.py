@@ -241,7 +241,10 @@ def _by_label(items: Iterable[Labelled]) -> dict[str, list[str]]:
     for item in items:
         texts.setdefault(item.label, []).append(item.text)
     if len(texts) < 2:
-        raise DocumentError(f"expected demonstrations of at least two labels, found {len(texts)}")
+        raise DocumentError(
+            f"expected demonstrations of at least two labels, found {len(texts)}; each label needs "
+            f"several texts, since some are kept for questions"
+        )
     return texts
 
 

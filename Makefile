@@ -20,29 +20,26 @@ check: $(INSTALLED)
 # What adapting is worth: the tables of docs/evidence.md (hours on 2 cores). Stopped, it goes on where
 # it was; each folder in results/ has a report of its own.
 COMMON := in-context qttt qttt:parametrization=full bm25 bm25-only lr-zero chance
-OTHERS := qttt:supervision=recurrence qttt:supervision=random_span self-consistency
-ABLATIONS := in-context qttt qttt:steps=8 qttt:steps=16 qttt:steps=128 \
-	qttt:clozes_per_step=6 qttt:clozes_per_step=96 qttt:r=1 qttt:r=4 qttt:r=64 \
+ABLATIONS := in-context qttt qttt:gate=false qttt:early_stopping=false \
+	qttt:steps=8 qttt:steps=16 qttt:steps=128 qttt:clozes_per_step=6 qttt:clozes_per_step=96 \
+	qttt:r=1 qttt:r=4 qttt:r=64 \
 	qttt:layers_to_transform=0 qttt:layers_to_transform=1 qttt:layers_to_transform=2 \
-	qttt:learning_rate=0.0001 qttt:learning_rate=0.001 qttt:learning_rate=0.003 \
-	qttt:learning_rate=0.03 qttt:optimizer=sgd,learning_rate=0.3 \
-	qttt:gate=false qttt:early_stopping=false qttt:supervision=mixture \
-	qttt:supervision=high_loss qttt:supervision=high_entropy \
-	qttt:supervision=recurrence qttt:supervision=random_span \
+	qttt:learning_rate=0.0003 qttt:learning_rate=0.001 qttt:learning_rate=0.01 \
+	qttt:optimizer=sgd,learning_rate=0.3 \
+	qttt:supervision=mixture qttt:supervision=mixture,gate=false \
 	qttt:supervision=recurrence,gate=false qttt:supervision=random_span,gate=false \
-	qttt:supervision=mixture,gate=false
-COMPUTE := in-context thinking self-consistency qttt qttt+thinking bm25-only
+	qttt:supervision=high_loss,gate=false
+COMPUTE := in-context thinking self-consistency qttt qttt+thinking
 # $(call eval-on,TASK,LENGTHS,ARMS,FOLDER)
 eval-on = $(BIN)/ttt eval --seeds 5 --examples 2 --task $(1) --output results/$(4) \
 	$(foreach length,$(2),--length $(length)) $(foreach arm,$(3),--arm $(arm))
 
 evidence: $(INSTALLED)
 	$(call eval-on,registry,64 128 256 512 1024 2048,$(COMMON),registry)
-	$(call eval-on,registry,64 1024,in-context $(OTHERS),registry)
 	$(call eval-on,ledger,64 128 256 512 1024,$(COMMON),ledger)
 	$(call eval-on,ledger,256,$(ABLATIONS),ablations)
 	$(call eval-on,ledger,256,$(COMPUTE),compute)
-	$(BIN)/python -m bench.attention
+	$(BIN)/python -m bench.attention --lines 64 1024 2048 --seeds 6 --questions 16
 
 # What everything costs: the tables of docs/performance.md (each under 10 minutes on 2 idle cores).
 bench-speed: $(INSTALLED)

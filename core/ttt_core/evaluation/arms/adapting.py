@@ -71,6 +71,7 @@ def describe(report: AdaptationReport) -> dict[str, JsonValue]:
         "right_before": probe.right_before if probe else None,
         "right_after": probe.right_after if probe else None,
         "drift": report.drift,
+        "ending_loss": report.ending_loss,
         "thinking_tokens": report.thinking_tokens,
     }
 

@@ -195,7 +195,7 @@ class TTTEngine:
         self._load(on_progress)
         encoded = self._encode(as_document(documents), system)
         if question is not None:
-            self._learner().check_question(encoded.prompt, config, question)
+            self._learner().check_askable(encoded.prompt, config, question)
         return self._adapt(encoded, config, on_progress, question=question)
 
     def adapt_many(

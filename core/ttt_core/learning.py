@@ -119,7 +119,7 @@ class Learner:
         """Return what an adapter belongs to; its key is `identity.key(namespace)`."""
         return self._model.identity(prompt, config, self._store.namespace, question)
 
-    def check_question(self, prompt: PromptPrefix, config: AdaptationConfig, question: str) -> None:
+    def check_askable(self, prompt: PromptPrefix, config: AdaptationConfig, question: str) -> None:
         """See that a question can be asked and trained for, before work is spent on it.
 
         Raises:

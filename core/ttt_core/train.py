@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -34,9 +33,6 @@ from ttt_core.progress import Progress, ProgressCallback, Stage, ignore_progress
 from ttt_core.report import AdaptationReport, LearningRateTrial, ProbeResult
 from ttt_core.step import Activations, NonFiniteLossError, make_optimizer, training_step
 from ttt_core.supervision import Cloze
-
-if TYPE_CHECKING:
-    pass
 
 LADDERS = {"lora": (3e-3, 1e-3, 1e-4), "full": (1e-3, 1e-4, 1e-5)}
 """Learning rates tried by `auto`: the sandbox's best down to the paper's plateau."""

@@ -6,17 +6,15 @@ where, and answers `null`, or what went wrong, as JSON.
 
 from __future__ import annotations
 
-import json
 import random
 import select
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.evaluation.harness import QUICK, Rooms, run
 from tests.faults.actors import Hook, stage
 from tests.faults.engines import make_engine, warm_up
+from tests.plays import serve
 from ttt_core.evaluation.arms import parse_arm
 from ttt_core.evaluation.plan import Job, Plan
 from ttt_core.evaluation.results import Results
@@ -132,19 +130,6 @@ def check_left_over(folder: Path) -> None:
     assert not left, left
 
 
-def main() -> None:
-    warm_up()
-    plays = {play.__name__: play for play in (killed, together, overlapping, taken_over)}
-    for line in sys.stdin:
-        name, path = json.loads(line)
-        problem = None
-        try:
-            plays[name](Path(path))
-        except BaseException:
-            problem = traceback.format_exc()
-        sys.stdout.write(json.dumps(problem) + "\n")
-        sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    main()
+    warm_up()
+    serve(killed, together, overlapping, taken_over)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,7 +13,7 @@ import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tests.evaluation.harness import ARMS, Rooms, quick_plan, run
-from tests.store.samples import child_environment
+from tests.plays import Give, giving
 from ttt_core import RuntimeConfig, TTTEngine
 from ttt_core.errors import ConfigError, MissingLibraryError, OutOfMemoryError, StoreError
 from ttt_core.evaluation import runner as runner_module
@@ -27,36 +25,12 @@ from ttt_core.evaluation.results import Results
 from ttt_core.evaluation.runner import Advance, Runner
 from ttt_core.examples import Example, Question, Task
 
-Give = Callable[[str, Path], None]
-
 
 @pytest.fixture(scope="module")
 def give() -> Iterator[Give]:
     """Gives a play of `plays.py` in a folder."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.evaluation.plays"],
-        env=child_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as parent:
-        assert parent.stdin is not None
-        assert parent.stdout is not None
-
-        def give(name: str, path: Path) -> None:
-            assert parent.stdin is not None
-            assert parent.stdout is not None
-            parent.stdin.write(json.dumps([name, str(path)]) + "\n")
-            parent.stdin.flush()
-            answer = parent.stdout.readline()
-            assert answer, "the parent of all actors died"
-            assert json.loads(answer) is None, json.loads(answer)
-
-        try:
-            yield give
-        finally:
-            parent.stdin.close()
-            parent.wait(timeout=60)
+    with giving("tests.evaluation.plays") as give:
+        yield give
 
 
 def test_every_cell_of_a_plan_is_there_once(engine: TTTEngine, tmp_path: Path) -> None:

@@ -6,18 +6,17 @@ on which store, and answers `null`, or what went wrong, as JSON.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import select
 import signal
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.engines import DOCUMENTS, make_engine, warm_up
+from tests.plays import serve
 from ttt_core import Progress, RuntimeConfig
 from ttt_core.store import AdapterStore
 
@@ -261,19 +260,6 @@ def check_left_over(path: Path) -> None:
     assert not left, left
 
 
-def main() -> None:
-    warm_up()
-    plays = {play.__name__: play for play in (at_once, killed, too_slow, cancelled, pinned)}
-    for line in sys.stdin:
-        name, path = json.loads(line)
-        problem = None
-        try:
-            plays[name](Path(path))
-        except BaseException:
-            problem = traceback.format_exc()
-        sys.stdout.write(json.dumps(problem) + "\n")
-        sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    main()
+    warm_up()
+    serve(at_once, killed, too_slow, cancelled, pinned)

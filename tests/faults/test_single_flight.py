@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.store.samples import child_environment
+from tests.plays import Give, giving
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="fork and SIGKILL")
-
-Give = Callable[[str, Path], None]
 
 
 @pytest.fixture(scope="module")
 def give() -> Iterator[Give]:
     """Gives a play of `actors.py` on a store."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.actors"],
-        env=child_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as parent:
-        assert parent.stdin is not None
-        assert parent.stdout is not None
-
-        def give(name: str, path: Path) -> None:
-            parent.stdin.write(json.dumps([name, str(path)]) + "\n")
-            parent.stdin.flush()
-            answer = parent.stdout.readline()
-            assert answer, "the parent of all actors died"
-            assert json.loads(answer) is None, json.loads(answer)
-
-        try:
-            yield give
-        finally:
-            parent.stdin.close()
-            parent.wait(timeout=60)
+    with giving("tests.faults.actors") as give:
+        yield give
 
 
 def test_one_process_trains_and_the_others_have_it_from_the_store(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from tests.supervision.fakes import FakeBase, make_given
-from ttt_core.config import QUESTION_SUPERVISIONS, SupervisionName
+from ttt_core.config import QUESTION_SUPERVISIONS, AdaptationConfig, SupervisionName
 from ttt_core.errors import ConfigError
 from ttt_core.packed import IGNORE, PackedBatch
 from ttt_core.supervision import (
@@ -21,7 +21,6 @@ from ttt_core.supervision import (
     Passage,
     TokenizedDocument,
     get_supervision,
-    needs_question,
 )
 from ttt_core.supervision.self_study import PROMPT
 
@@ -52,6 +51,10 @@ def reply(prompt: str) -> str:
 
 def base_of(tokenizer: PreTrainedTokenizerFast) -> FakeBase:
     return FakeBase("\n".join(LINES), tokenizer, reply)
+
+
+def needs_question(name: SupervisionName) -> bool:
+    return AdaptationConfig(supervision=name).needs_question
 
 
 def about(name: SupervisionName, base: FakeBase, **options: Any) -> Given:

@@ -13,7 +13,7 @@ retrieved      chunks that BM25 finds for a question, in place; needs a question
 
 from __future__ import annotations
 
-from ttt_core.config import QUESTION_SUPERVISIONS, SupervisionName
+from ttt_core.config import SupervisionName
 from ttt_core.supervision.base import BaseReader, Given, Supervision
 from ttt_core.supervision.cloze import Cloze, ClozeSupervision, find_clozes, pack_clozes
 from ttt_core.supervision.evidence import EvidenceSupervision
@@ -43,11 +43,6 @@ def get_supervision(name: SupervisionName) -> type[Supervision]:
     return _SUPERVISIONS[name]
 
 
-def needs_question(name: SupervisionName) -> bool:
-    """Whether the supervision called `name` cannot do without a question."""
-    return name in QUESTION_SUPERVISIONS
-
-
 __all__ = [
     "BaseReader",
     "Cloze",
@@ -58,6 +53,5 @@ __all__ = [
     "find_clozes",
     "find_passages",
     "get_supervision",
-    "needs_question",
     "pack_clozes",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -47,7 +48,9 @@ def test_a_table_a_verdict_and_a_whole_report(ttt: Invoke, output: Path) -> None
     assert {c.key.seed for c in cells} == {0, 1}
     assert {c.key.model for c in cells} == {"model"}
     [run] = Results(output).runs()
-    assert run.command.startswith("ttt ")
+    typed = shlex.split(run.command)
+    assert typed[:2] == ["ttt", "eval"]
+    assert typed[-2:] == ["--output", str(output)]
 
 
 def test_running_again_goes_on(ttt: Invoke, output: Path) -> None:

@@ -15,8 +15,10 @@ from ttt_core.cli.eval_command import evaluate
 from ttt_core.cli.failures import reported
 from ttt_core.cli.inputs import check_names, sort_arguments
 from ttt_core.cli.store import app as store_app
+from ttt_core.cli.typed import TypedGroup
 
 app = typer.Typer(
+    cls=TypedGroup,
     help="Read a document once, sharpen a local model's queries on it, answer many questions.",
     no_args_is_help=True,
     add_completion=False,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +11,11 @@ import typer
 from ttt_core.cli import options, place
 from ttt_core.cli.eval_defaults import ARMS, EXAMPLES, SEEDS, TASKS
 from ttt_core.cli.failures import reported
+from ttt_core.cli.typed import typed
 
 
 def evaluate(
+    context: typer.Context,
     task: Annotated[
         list[str] | None,
         typer.Option(
@@ -122,7 +123,7 @@ def evaluate(
             wanted,
             setup,
             output,
-            command=shlex.join(["ttt", *sys.argv[1:]]),
+            command=shlex.join(["ttt", *typed(context)]),
             report_only=report_only,
             as_json=as_json,
         )

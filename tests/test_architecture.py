@@ -63,7 +63,7 @@ LAYERS = [
         "sampling",
         "loading",
     },
-    {"objectives", "adapted", "loaded", "prefix_store", "memory"},
+    {"objectives", "adapted", "loaded", "origin", "prefix_store", "memory"},
     {"step", "drift"},
     {
         "reading",

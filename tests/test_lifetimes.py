@@ -24,9 +24,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-import ttt_core.engine
 import ttt_core.host
 import ttt_core.loaded
+import ttt_core.origin
 from ttt_core import (
     AdaptationConfig,
     AdapterStore,
@@ -373,7 +373,7 @@ def test_a_child_forked_while_another_thread_computes(
 def test_a_child_forked_while_another_thread_loads(
     make: Make, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    module = ttt_core.engine if where == "load" else ttt_core.loaded
+    module = ttt_core.origin if where == "load" else ttt_core.loaded
     work, parent = getattr(module, where), os.getpid()
     reached, go = threading.Event(), threading.Event()
 
@@ -865,7 +865,7 @@ def test_closing_does_not_wait_for_the_model(
         models.append(weakref.ref(found[0]))
         return found
 
-    monkeypatch.setattr(ttt_core.engine, "load", slow)
+    monkeypatch.setattr(ttt_core.origin, "load", slow)
     engine = make()
     loading = [threads.submit(engine.adapt, TEXT) for _ in range(2)]
     assert reached.wait(PATIENCE)

@@ -6,14 +6,12 @@ documents ─▶ prefix tokens ─▶ FrozenPrefix ─▶ QueryAdapter ─▶ st
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -22,7 +20,6 @@ from pydantic import ValidationError
 from ttt_core.adapted import AdaptedDocument, Source, no_adapter
 from ttt_core.asking import encode_prompts, make_rows
 from ttt_core.chat import NO_PREFIX, Message
-from ttt_core.clock import Clock
 from ttt_core.config import AdaptationConfig, GenerationConfig, RuntimeConfig
 from ttt_core.document import (
     Document,
@@ -35,9 +32,10 @@ from ttt_core.errors import ConfigError, ReleasedError
 from ttt_core.generate import Answer, AnswerStream, Row
 from ttt_core.host import ModelHost, Resident
 from ttt_core.learning import Learned, Learner, check_question
-from ttt_core.loading import default_model, load, settled
+from ttt_core.loading import default_model, settled
 from ttt_core.memory import PrefixSource
 from ttt_core.namespace import Namespace, NamespaceLike
+from ttt_core.origin import Origin
 from ttt_core.prefix import FrozenPrefix
 from ttt_core.progress import (
     Progress,
@@ -46,7 +44,7 @@ from ttt_core.progress import (
     numbered,
     waiting,
 )
-from ttt_core.reading import Encoded
+from ttt_core.reading import Encoded, Reading
 from ttt_core.store import AdapterStore
 
 if TYPE_CHECKING:
@@ -54,9 +52,19 @@ if TYPE_CHECKING:
 
     from ttt_core.adapter import QueryAdapter
     from ttt_core.loaded import LoadedModel
+    from ttt_core.report import AdaptationReport
 
 
 _LOG = logging.getLogger(__name__)
+
+
+class _Request(NamedTuple):
+    """What is to be learned, and the key that it has."""
+
+    key: str
+    encoded: Encoded
+    config: AdaptationConfig
+    question: str | None
 
 
 class TTTEngine:
@@ -131,24 +139,23 @@ class TTTEngine:
             adaptation: See the class; likewise the arguments that follow.
         """
         name = settled(os.fspath(model) if model is not None else default_model())
-        loader = partial(load, name, revision=revision, dtype=dtype, device=device)
+        origin = Origin(name, revision, dtype, device, adaptation, runtime, template_kwargs)
+        return cls._made(origin, _open_store(store, namespace), uuid4().hex)
+
+    @classmethod
+    def _made(cls, origin: Origin, store: AdapterStore, mark: str) -> TTTEngine:
         engine = cls.__new__(cls)
-        engine._recipe = {
-            "model": name,
-            "revision": revision,
-            "dtype": dtype,
-            "device": device,
-            "adaptation": adaptation,
-            "runtime": runtime,
-            "template_kwargs": template_kwargs,
-        }
-        engine._adaptation = adaptation or AdaptationConfig()
-        engine._store = _open_store(store, namespace)
+        engine._adaptation = origin.adaptation or AdaptationConfig()
+        engine._store = store
         engine._host = ModelHost(
-            loader, runtime or RuntimeConfig(), template_kwargs, engine._store.path, reloads=True
+            origin.load,
+            origin.runtime or RuntimeConfig(),
+            origin.template_kwargs,
+            store.path,
+            reloads=True,
         )
-        engine._mark = uuid4().hex
-        _engines[engine._mark] = engine
+        engine._origin, engine._mark = origin, mark
+        _engines[mark] = engine
         return engine
 
     def in_namespace(self, namespace: NamespaceLike) -> TTTEngine:
@@ -160,7 +167,7 @@ class TTTEngine:
         engine._adaptation, engine._host = self._adaptation, self._host
         engine._store = self._store.in_namespace(namespace)
         engine._owner = self._owner or self
-        engine._recipe, engine._mark = self._recipe, self._mark
+        engine._origin, engine._mark = self._origin, self._mark
         return engine
 
     def adapt(
@@ -256,24 +263,11 @@ class TTTEngine:
 
         Args and errors as for `adapt`.
         """
-        reader = self._load(on_progress).reader
+        self._load(on_progress)
         encoded = self._encode(as_document(documents), system)
-        started = time.perf_counter()
-        _, prefix_source = reader.read(encoded, partial(self._pass_on, on_progress))
-        return AdaptedDocument(
-            key="",
-            document_hash=encoded.hash,
-            namespace=self.namespace,
-            prompt=encoded.prompt,
-            prefix=partial(self._prefix, encoded),
-            adapter=no_adapter,
-            report=None,
-            source="read",
-            prefix_source=prefix_source,
-            seconds={"prefill": time.perf_counter() - started},
-            dropped_tokens=encoded.dropped_tokens,
-            on_release=partial(self._forget, "", encoded),
-        )
+        reading = self._reading(encoded, on_progress)
+        reading.prefix()
+        return self._handle(encoded, "read", reading.source, reading.clock.seconds)
 
     def generate(
         self,
@@ -369,7 +363,7 @@ class TTTEngine:
     @property
     def name(self) -> str | None:
         """What `from_pretrained` was given: a Hub id or a folder; None for a model object."""
-        return str(self._recipe["model"]) if self._recipe is not None else None
+        return self._origin.model if self._origin is not None else None
 
     @property
     def variant(self) -> str:
@@ -378,7 +372,12 @@ class TTTEngine:
         12 hexadecimal digits of revision, dtype, recipe, runtime and template variables, the same
         in every process. The device is none of them.
         """
-        return _variant(self._recipe) if self._recipe is not None else ""
+        return self._origin.variant if self._origin is not None else ""
+
+    @property
+    def runtime(self) -> RuntimeConfig:
+        """Memory and overflow settings."""
+        return self._host.config
 
     @property
     def closed(self) -> bool:
@@ -436,15 +435,15 @@ class TTTEngine:
             ReleasedError: It was closed.
         """
         self._check_open()
-        if self._recipe is None:
+        if self._origin is None:
             raise TypeError(
                 "an engine made around a model object cannot be pickled; make it with "
                 "TTTEngine.from_pretrained, or make one in the other process"
             )
-        return _unpickled, (self._mark, self._recipe, self._store, self._owner is not None)
+        return _unpickled, (self._mark, self._origin, self._store, self._owner is not None)
 
     _owner: TTTEngine | None = None
-    _recipe: dict[str, Any] | None = None
+    _origin: Origin | None = None
     _mark = ""
     """Tells which engine it is, in other processes, too."""
     _closed = False
@@ -478,9 +477,6 @@ class TTTEngine:
     def _encode(self, document: Document, system: str | None) -> Encoded:
         return self._resident().reader.encode(document, system, self.namespace)
 
-    def _prefix(self, encoded: Encoded) -> tuple[FrozenPrefix, PrefixSource]:
-        return self._resident().reader.read(encoded, partial(self._pass_on, ignore_progress))
-
     def _adapt(
         self,
         encoded: Encoded,
@@ -492,96 +488,105 @@ class TTTEngine:
     ) -> AdaptedDocument:
         """Read, and fetch or train; `eager`: read even if nothing needs to be trained."""
         key = self._learner().identity(encoded.prompt, config, question).key(self.namespace)
-        return self._learn(key, encoded, config, on_progress, question=question, eager=eager)[1]
+        request = _Request(key, encoded, config, question)
+        reading = self._reading(encoded, on_progress)
+        learned, source = self._learn(request, reading, eager=eager)
+        nothing_done = (source, reading.source) == ("memory", "device")
+        seconds = {} if nothing_done else reading.clock.seconds
+        adapted = self._handle(
+            encoded,
+            source,
+            reading.source,
+            seconds,
+            key=key,
+            adapter=partial(self._adapter, request),
+            report=learned.report,
+        )
+        if source == "trained":
+            decision = learned.report.decision
+            _LOG.info("document %s: %s in %.1f s", adapted.id, decision, sum(seconds.values()))
+        return adapted
 
-    def _learn(
+    def _learn(self, request: _Request, reading: Reading, *, eager: bool) -> tuple[Learned, Source]:
+        """Fetch what was learned, or learn it; who asks for the same meanwhile waits for it."""
+        learner, timeout = self._learner(), self._host.config.adaptation_timeout
+        on_wait = waiting(reading.on_progress, timeout)
+        flight = self._host.single_flight(request.key, on_wait, timeout=timeout)
+        with flight as patient, reading.clock("adaptation"):
+            found = learner.find(request.key, request.config)
+            found = found or self._train(request, reading, learner, patient=patient)
+            if eager:
+                reading.prefix()
+        return found
+
+    def _train(
+        self, request: _Request, reading: Reading, learner: Learner, *, patient: bool
+    ) -> tuple[Learned, Source]:
+        key, encoded, config, question = request
+        with learner.alone(key, reading.on_progress, patient=patient):
+            # Again, since another process may just have learned it.
+            if found := learner.find(key, config):
+                return found
+            _LOG.info("adapting to a document of %d tokens", len(encoded.prompt.input_ids))
+            start = self._warm_start(request, reading.on_progress)
+            learned = learner.learn(
+                key,
+                encoded.prompt,
+                reading.prefix(),
+                config,
+                reading.on_progress,
+                question=question,
+                start=start,
+            )
+            return learned, "trained"
+
+    def _warm_start(self, request: _Request, on_progress: ProgressCallback) -> QueryAdapter | None:
+        """Learn what a question's adapter begins with: what the document alone teaches."""
+        config = request.config
+        if request.question is None or not config.warm_start:
+            return None
+        document = config.for_document()
+        return self._adapt(request.encoded, document, on_progress, eager=False).adapter
+
+    def _adapter(self, request: _Request) -> QueryAdapter | None:
+        """Fetch a document's adapter; should memory and store have lost it, learn it again."""
+        held = self._resident().learned.get(request.key)
+        if held is None:
+            reading = self._reading(request.encoded, ignore_progress)
+            held, _ = self._learn(request, reading, eager=False)
+        return held.adapter
+
+    def _reading(self, encoded: Encoded, on_progress: ProgressCallback) -> Reading:
+        return Reading(self._resident().reader, encoded, partial(self._pass_on, on_progress))
+
+    def _fetch(self, encoded: Encoded) -> tuple[FrozenPrefix, PrefixSource]:
+        return self._resident().reader.read(encoded, partial(self._pass_on, ignore_progress))
+
+    def _handle(
         self,
-        key: str,
         encoded: Encoded,
-        config: AdaptationConfig,
-        on_progress: ProgressCallback,
+        source: Source,
+        prefix_source: PrefixSource | None,
+        seconds: dict[str, float],
         *,
-        question: str | None = None,
-        eager: bool,
-    ) -> tuple[Learned, AdaptedDocument]:
-        reader, learner = self._resident().reader, self._learner()
-        on_progress = partial(self._pass_on, on_progress)
-        clock = Clock()
-        read_from: list[PrefixSource] = []
-
-        def read() -> FrozenPrefix:
-            with clock("prefill"):
-                prefix, source = reader.read(encoded, on_progress)
-            read_from.append(source)
-            return prefix
-
-        def train(*, patient: bool) -> tuple[Learned, Source]:
-            with learner.alone(key, on_progress, patient=patient):
-                # Again, since another process may just have learned it.
-                if found := learner.find(key, config):
-                    return found
-                _LOG.info("adapting to a document of %d tokens", len(encoded.prompt.input_ids))
-                start = self._document_adapter(encoded, config, on_progress, question)
-                learned = learner.learn(
-                    key,
-                    encoded.prompt,
-                    read(),
-                    config,
-                    on_progress,
-                    question=question,
-                    start=start,
-                )
-                return learned, "trained"
-
-        timeout = self._host.config.adaptation_timeout
-        flight = self._host.single_flight(key, waiting(on_progress, timeout), timeout=timeout)
-        with flight as patient, clock("adaptation"):
-            learned, source = learner.find(key, config) or train(patient=patient)
-            if eager and not read_from:
-                read()
-        prefix_source = read_from[0] if read_from else None
-        nothing_done = (source, prefix_source) == ("memory", "device")
-        adapted = AdaptedDocument(
+        key: str = "",
+        adapter: Callable[[], QueryAdapter | None] = no_adapter,
+        report: AdaptationReport | None = None,
+    ) -> AdaptedDocument:
+        return AdaptedDocument(
             key=key,
             document_hash=encoded.hash,
             namespace=self.namespace,
             prompt=encoded.prompt,
-            prefix=partial(self._prefix, encoded),
-            adapter=partial(self._adapter, key, encoded, config, question),
-            report=learned.report,
+            prefix=partial(self._fetch, encoded),
+            adapter=adapter,
+            report=report,
             source=source,
             prefix_source=prefix_source,
-            seconds={} if nothing_done else clock.seconds,
+            seconds=seconds,
             dropped_tokens=encoded.dropped_tokens,
             on_release=partial(self._forget, key, encoded),
         )
-        if source == "trained":
-            decision, seconds = learned.report.decision, sum(clock.seconds.values())
-            _LOG.info("document %s: %s in %.1f s", adapted.id, decision, seconds)
-        return learned, adapted
-
-    def _document_adapter(
-        self,
-        encoded: Encoded,
-        config: AdaptationConfig,
-        on_progress: ProgressCallback,
-        question: str | None,
-    ) -> QueryAdapter | None:
-        """Learn what a question's adapter begins with: what the document alone teaches."""
-        if question is None or not config.warm_start:
-            return None
-        return self._adapt(encoded, config.for_document(), on_progress, eager=False).adapter
-
-    def _adapter(
-        self, key: str, encoded: Encoded, config: AdaptationConfig, question: str | None
-    ) -> QueryAdapter | None:
-        """Fetch a document's adapter; should memory and store have lost it, learn it again."""
-        held = self._resident().learned.get(key)
-        if held is None:
-            held, _ = self._learn(
-                key, encoded, config, ignore_progress, question=question, eager=False
-            )
-        return held.adapter
 
     def _rows(
         self,
@@ -626,20 +631,6 @@ class TTTEngine:
             resident.reader.release(encoded)
 
 
-def _variant(recipe: Mapping[str, Any]) -> str:
-    """Digest what of a recipe is not the default."""
-    said: dict[str, Any] = {
-        name: recipe[name].model_dump(mode="json", exclude_defaults=True)
-        for name in ("adaptation", "runtime")
-        if recipe[name] is not None
-    }
-    said.update(revision=recipe["revision"], template_kwargs=recipe["template_kwargs"])
-    said["dtype"] = None if recipe["dtype"] == "auto" else recipe["dtype"]
-    changed = {name: value for name, value in said.items() if value}
-    data = json.dumps(changed, sort_keys=True, default=repr).encode()
-    return hashlib.sha256(data).hexdigest()[:12] if changed else ""
-
-
 def _settings(config: GenerationConfig | None, options: dict[str, Any]) -> GenerationConfig:
     own = config.model_dump() if config else {}
     try:
@@ -661,13 +652,11 @@ _engines: WeakValueDictionary[str, TTTEngine] = WeakValueDictionary()
 """By mark, those that were not made by `in_namespace`."""
 
 
-def _unpickled(mark: str, recipe: dict[str, Any], store: AdapterStore, is_view: bool) -> TTTEngine:
+def _unpickled(mark: str, origin: Origin, store: AdapterStore, is_view: bool) -> TTTEngine:
     """Return this process's engine for a pickled one; handles of documents each bring theirs."""
     engine = _engines.get(mark)
     if engine is None or engine.closed:
-        engine = TTTEngine.from_pretrained(**recipe, store=store)
-        engine._mark = mark
-        _engines[mark] = engine
+        engine = TTTEngine._made(origin, store, mark)
     if is_view or engine.namespace != store.namespace:
         return engine.in_namespace(store.namespace)
     return engine

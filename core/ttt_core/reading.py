@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ttt_core.chat import PromptPrefix
+from ttt_core.clock import Clock
 from ttt_core.errors import DocumentTooLongError
 from ttt_core.lru import ByteLRU
 from ttt_core.prefill import prefill
@@ -134,3 +135,32 @@ class Reader:
             document = replace(document, text=model.chat.decode(kept).strip())
             prompt = model.chat.prefix(document.text, system=system)
         return prompt, document, len(ids) - keep
+
+
+class Reading:
+    """A document that one call reads: at most once, and not before it has to.
+
+    Args:
+        reader: Reads it.
+        encoded: The document.
+        on_progress: Hears of all the call's work.
+
+    Attributes:
+        clock: The call's seconds.
+        source: Where keys and values came from; None as long as nobody needed them.
+    """
+
+    def __init__(self, reader: Reader, encoded: Encoded, on_progress: ProgressCallback) -> None:
+        self.on_progress = on_progress
+        self.clock = Clock()
+        self.source: PrefixSource | None = None
+        self._reader = reader
+        self._encoded = encoded
+        self._prefix: FrozenPrefix | None = None
+
+    def prefix(self) -> FrozenPrefix:
+        """Return keys and values."""
+        if self._prefix is None:
+            with self.clock("prefill"):
+                self._prefix, self.source = self._reader.read(self._encoded, self.on_progress)
+        return self._prefix

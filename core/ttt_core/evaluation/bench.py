@@ -46,7 +46,7 @@ class Bench:
     """
 
     def __init__(self, engine: TTTEngine, task: Task) -> None:
-        if (action := engine._host.config.on_overflow) != "error":
+        if (action := engine.runtime.on_overflow) != "error":
             raise ConfigError(
                 f"evaluations ask about whole documents; make the engine with on_overflow='error', "
                 f"not {action!r}"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist, mean, stdev
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ttt_core import AdaptationConfig
 from ttt_core.gate import Measured, Verdict, judge
+from ttt_core.probe import ClozeScores, more_right, paired_test
 from ttt_core.report import ProbeResult
 
 CONFIG = AdaptationConfig()
@@ -61,6 +66,49 @@ def test_a_document_must_gain_in_loss_and_in_exact_answers_and_not_drift(
 )
 def test_a_question_must_do_no_harm(p_value: float, drift: float, adopt: bool) -> None:
     assert judged(probe(p_value), drift, for_question=True).adopt is adopt
+
+
+@given(
+    seed=st.integers(0, 999),
+    size=st.integers(2, 96),
+    shift=st.floats(-2, 2),
+    flipped=st.floats(0, 1),
+    for_question=st.booleans(),
+)
+def test_nothing_significantly_worse_is_adopted(
+    seed: int, size: int, shift: float, flipped: float, for_question: bool
+) -> None:
+    """Neither by its losses nor by what it continues exactly, whatever the other says."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw() -> torch.Tensor:
+        return torch.rand(size, generator=generator)
+
+    before = ClozeScores(draw() + 2, (draw() < 0.5).float())
+    right = torch.where(draw() < flipped, torch.zeros(size), before.right)
+    after = ClozeScores(before.losses + shift * draw(), right)
+    result, fewer = paired_test(before, after), more_right(after, before)
+    verdict = judge(CONFIG, Measured(result, 0.0, 0.0, fewer), for_question=for_question)
+    costs = (after.losses - before.losses).tolist()
+    error = stdev(costs) / math.sqrt(size)
+    alike = 0.0 if mean(costs) > 0 else 0.5
+    worse = 1 - NormalDist().cdf(mean(costs) / error) if error else alike
+    unlearned = 0.5 ** int((after.right < before.right).sum())  # None is gained.
+    harmful = min(worse, unlearned) < CONFIG.significance
+    if harmful:
+        assert not verdict.adopt
+    elif for_question:
+        assert verdict.adopt
+
+
+def test_a_question_must_not_cost_exact_answers_though_the_loss_falls() -> None:
+    """A flatter model loses less where it is wrong, and is right less often."""
+    gained = Measured(probe(0.001, right_p_value=1.0), 0.0, 0.0, fewer_right=0.01)
+    verdict = judge(CONFIG, gained, for_question=True)
+    assert not verdict.adopt
+    assert verdict.reasons[-1].endswith("significantly fewer at 0.05")
+    unknown = gained._replace(fewer_right=math.nan)
+    assert not judge(CONFIG, unknown, for_question=True).adopt
 
 
 def test_without_clozes_a_question_is_judged_by_its_drift() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicLayer
 
 from ttt_core import AdaptationConfig, UnsupportedModelError
 from ttt_core.adapter import QueryAdapter
@@ -178,6 +180,82 @@ def test_the_middle_layer_is_taught_if_it_can_be(
     windows: tuple[int | None, ...], trained: tuple[int, ...] | None, layer: int
 ) -> None:
     assert supervised_layer(windows, trained) == layer
+
+
+class _Frozen(DynamicLayer):
+    """Keys and values of a whole row, the document's replaced by the base model's, detached."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        super().__init__()
+        self._base = keys.detach(), values.detach()
+
+    def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> Any:
+        return tuple(
+            torch.cat([base, new[..., base.shape[-2] :, :]], -2)
+            for base, new in zip(self._base, (key_states, value_states), strict=True)
+        )
+
+
+def divergence_by_hand(
+    model: PreTrainedModel, prefix: FrozenPrefix, tail: list[int], passage: Passage, layer: int
+) -> torch.Tensor:
+    """EASE-TTT's loss from the attention weights that transformers' eager attention returns.
+
+    No mask of ours: a token that sees nothing of the passage is left out.
+    """
+    row = torch.tensor([[*prefix.input_ids, *tail]])
+    layers = [_Frozen(*pair) for pair in zip(prefix.keys, prefix.values, strict=True)]
+    out = model(
+        row,
+        attention_mask=torch.ones_like(row),
+        position_ids=torch.arange(row.shape[1])[None],
+        past_key_values=Cache(layers=layers),
+        output_attentions=True,
+    )
+    total = torch.zeros(())
+    for mine in out.attentions[layer][0, :, len(prefix) :].unbind(1):
+        heads = mine[:, : len(prefix)]  # (heads, prefix)
+        sees = (heads > 0).any(0)
+        chosen = torch.zeros_like(sees)
+        chosen[passage.start : passage.end] = True
+        chosen &= sees
+        if not chosen.any():
+            continue
+        mean = (heads / heads.sum(-1, keepdim=True)).mean(0)
+        n_others = int(sees.sum() - chosen.sum())
+        aimed = max(0.6, int(chosen.sum()) / int(sees.sum()))
+        for place in sees.nonzero()[:, 0].tolist():
+            share = aimed / int(chosen.sum()) if chosen[place] else (1 - aimed) / n_others
+            total = total + share * (math.log(share) - mean[place].log())
+    return total
+
+
+@pytest.mark.parametrize("layer", [1, 2])
+@pytest.mark.parametrize("name", [*SHOWN, "gpt-oss-sinks"])
+def test_the_loss_and_its_gradient_are_those_of_eager_attention(
+    make_model: MakeModel, name: str, layer: int
+) -> None:
+    """Grouped queries, sliding windows, soft caps, sinks, fused projections; frozen K and V."""
+    model = make_model(name, attn_implementation="eager")
+    runtime, passage = Runtime(model), Passage(30, 38)
+    prefix, tail = prefill(runtime, tokens(N_DOCUMENT)), tokens(N_TAIL, seed=1)
+    config = AdaptationConfig(r=4, seed=1)
+    adapter = QueryAdapter.create(runtime.architecture.projections, config)
+    training = attention_batch(tail, start=N_DOCUMENT)
+    optimizer = make_optimizer(adapter, config, 3e-2)
+    objective = AttentionObjective([passage], layer=layer, n_tokens=N_DOCUMENT)
+    training_step(runtime, prefix, adapter, optimizer, training, objective=objective)  # Off zero.
+    with runtime.turn(adapter) as ready:
+        found = objective(runtime, ready, prefix, training)
+        gradients = torch.autograd.grad(found, adapter.parameters(), materialize_grads=True)
+    with adapter.bound(model):
+        loss = divergence_by_hand(model, prefix, tail, passage, layer)
+        expected = torch.autograd.grad(loss, adapter.parameters(), materialize_grads=True)
+    torch.testing.assert_close(found, loss, rtol=1e-3, atol=1e-4)
+    scale = max(float(gradient.abs().max()) for gradient in expected)
+    assert scale > 0
+    for one, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(one / scale, other / scale, rtol=0, atol=1e-3)
 
 
 def test_steps_move_attention_to_the_passages(model: PreTrainedModel) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from ttt_core import AdaptationConfig
+from ttt_core.gate import Measured, judge
 from ttt_core.prefill import EMPTY_PREFIX, prefill
 from ttt_core.probe import FEWEST, ClozeScores, HeldOut, hold_out, paired_test, score_clozes
 from ttt_core.report import ProbeResult
@@ -67,10 +68,21 @@ def test_exchanging_the_sides_turns_the_verdict_around() -> None:
     assert better.p_value == pytest.approx(1 - worse.p_value)
 
 
-@pytest.mark.parametrize("after", [[1.0, 2.0], [math.inf, 1.0], [math.nan, 1.0]])
-def test_what_cannot_be_judged_is_not_significant(after: list[float]) -> None:
-    """No change at all, and losses that are not finite."""
-    assert compare(torch.tensor([1.0, 2.0]), torch.tensor(after)).p_value == 0.5
+@pytest.mark.parametrize(
+    ("after", "p_value"),
+    [([1.0, 2.0], 0.5), ([0.5, 1.5], 0.5), ([2.0, 3.0], 1), ([math.inf, 1], 1), ([math.nan, 1], 1)],
+)
+def test_what_has_no_standard_error_is_no_gain_but_may_be_harm(
+    after: list[float], p_value: float
+) -> None:
+    """No change, changes all alike, and losses that are not finite: those are the worst there is.
+
+    A question's adapter is adopted unless it is significantly worse.
+    """
+    result = compare(torch.tensor([1.0, 2.0]), torch.tensor(after))
+    assert result.p_value == p_value
+    verdict = judge(AdaptationConfig(), Measured(result, 0.0, 0.0), for_question=True)
+    assert verdict.adopt is (p_value == 0.5)
 
 
 @pytest.mark.parametrize("level", [0.05, 0.01])

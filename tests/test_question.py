@@ -11,6 +11,7 @@ import torch
 from pydantic import ValidationError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from tests.conftest import build_model
 from ttt_core import (
     AdaptationConfig,
     AdaptedDocument,
@@ -24,6 +25,8 @@ from ttt_core import (
     UnsupportedModelError,
 )
 from ttt_core.gate import Verdict
+from ttt_core.probe import ClozeScores
+from ttt_core.progress import ignore_progress
 
 KEYS = ["key", "cup", "map", "pen", "hat", "box", "jar", "net", "rug", "fan", "bag", "pot"]
 TEXT = "\n".join(f"the {key} is in room {i}." for i, key in enumerate(KEYS))
@@ -38,8 +41,10 @@ def engine(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path:
     return TTTEngine(model, tokenizer, adaptation=FORCED, store=tmp_path / "store")
 
 
-def weights(engine: TTTEngine, config: AdaptationConfig, **options: Any) -> dict[str, torch.Tensor]:
-    adapter = engine.adapt(TEXT, config=config, **options).adapter
+def weights(
+    engine: TTTEngine, config: AdaptationConfig, *, text: str = TEXT, **options: Any
+) -> dict[str, torch.Tensor]:
+    adapter = engine.adapt(text, config=config, **options).adapter
     assert adapter is not None
     return adapter.state_dict()
 
@@ -73,6 +78,63 @@ def test_it_begins_with_what_the_document_taught(engine: TTTEngine) -> None:
     assert distance(warm, document) < distance(fresh, document)
 
 
+def test_no_steps_leave_what_the_document_taught(engine: TTTEngine) -> None:
+    document = engine.adapt(TEXT, config=FORCED.for_document())
+    idle = FORCED.model_copy(update={"steps": 0})
+    learner = engine._learner()
+    key = learner.identity(document.prompt, idle, QUESTION).key(engine.namespace)
+    adapter, report, _ = learner.learn(
+        key,
+        document.prompt,
+        document.prefix,
+        idle,
+        ignore_progress,
+        question=QUESTION,
+        start=document.adapter,
+    )
+    assert adapter is not None
+    assert document.adapter is not None
+    assert adapter is not document.adapter
+    assert same(adapter.state_dict(), document.adapter.state_dict())
+    assert report.kept_document
+
+
+def test_a_question_never_changes_what_the_document_taught(
+    engine: TTTEngine, tmp_path: Path
+) -> None:
+    document = engine.adapt(TEXT, config=FORCED.for_document())
+    assert document.adapter is not None
+    before = {name: weight.clone() for name, weight in document.adapter.state_dict().items()}
+    files = {path: path.read_bytes() for path in tmp_path.rglob(f"*{document.key}*")}
+    assert files
+    engine.adapt(TEXT, question=QUESTION)
+    assert same(document.adapter.state_dict(), before)
+    assert {path: path.read_bytes() for path in files} == files
+
+
+def test_who_cancels_a_questions_training_keeps_the_documents(
+    engine: TTTEngine, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """And training it again begins where it began before."""
+    stages: list[str] = []
+
+    def cancel(progress: Progress) -> None:
+        stages.append(progress.stage)
+        if stages.count("train") > 6:  # Three steps of the document's, and its end.
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.adapt(TEXT, question=QUESTION, on_progress=cancel)
+    engine.reset()
+    assert engine.adapt(TEXT, config=FORCED.for_document()).source == "store"
+    again = engine.adapt(TEXT, question=QUESTION)
+    assert again.source == "trained"
+    assert again.adapter is not None
+    undisturbed = TTTEngine(model, tokenizer, adaptation=FORCED, store=tmp_path / "other")
+    expected = weights(undisturbed, FORCED, question=QUESTION)
+    assert same(again.adapter.state_dict(), expected)
+
+
 def test_refused_training_leaves_what_the_document_taught(
     engine: TTTEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +143,23 @@ def test_refused_training_leaves_what_the_document_taught(
     assert same(weights(engine, FORCED, question=QUESTION), document)
     cold = FORCED.model_copy(update={"warm_start": False})
     assert engine.adapt(TEXT, config=cold, question=QUESTION).adapter is None
+
+
+def test_who_unlearns_to_quote_is_refused_though_the_loss_is_no_worse(
+    engine: TTTEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scores(*given: Any) -> ClozeScores:
+        clozes, adapter = given[-2:]
+        right = torch.ones(len(clozes)) if adapter is None else torch.zeros(len(clozes))
+        return ClozeScores(torch.ones(len(clozes)), right)
+
+    monkeypatch.setattr("ttt_core.train.score_clozes", scores)
+    text = "\n".join(f"{key} {n}{i}." for n in "xyz" for i, key in enumerate(KEYS))
+    config = FORCED.model_copy(update={"gate": True, "warm_start": False})
+    refused = engine.adapt(text, config=config, question=QUESTION)
+    assert refused.adapter is None
+    assert refused.report is not None
+    assert "100% before, 0% after, significantly fewer" in refused.report.reasons[-1]
 
 
 def test_the_adapter_is_learned_again_if_memory_and_store_lost_it(
@@ -117,6 +196,39 @@ def test_attention_can_be_taught_where_to_look(engine: TTTEngine) -> None:
     taught = engine.adapt(TEXT, question=QUESTION, config=config)
     assert taught.report is not None
     assert len(taught.report.losses) == 3
+    assert taught.report.losses[-1] < taught.report.losses[0]
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_what_no_window_reaches_cannot_be_taught_and_is_not_adopted(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, warm: bool
+) -> None:
+    """Every layer sees 7 tokens back, and what is selected ends before the last line."""
+    text = f"{TEXT}\n" + "and nothing more of it. " * 3
+    config = FORCED.model_copy(update={"objective": "attention", "warm_start": warm})
+    engine = TTTEngine(build_model("mistral-sliding"), tokenizer, store=tmp_path)
+    taught = engine.adapt(text, question=QUESTION, config=config)
+    report = taught.report
+    assert report is not None
+    assert not report.losses
+    assert "sliding window of layer 1" in report.reasons[0]
+    assert report.decision == ("adapted" if warm else "kept_base")
+    assert report.kept_document is warm
+    if warm:
+        document = weights(engine, FORCED.for_document(), text=text)
+        assert taught.adapter is not None
+        assert same(taught.adapter.state_dict(), document)
+    else:
+        assert taught.adapter is None
+
+
+def test_a_passage_in_a_windows_reach_is_taught(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    config = FORCED.model_copy(update={"objective": "attention"})
+    engine = TTTEngine(build_model("mistral-sliding"), tokenizer, store=tmp_path)
+    taught = engine.adapt(TEXT, question="where is the pot?", config=config)
+    assert taught.report is not None
     assert taught.report.losses[-1] < taught.report.losses[0]
 
 

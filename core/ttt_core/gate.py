@@ -20,11 +20,13 @@ class Measured(NamedTuple):
         probe: The held-out clozes before and after; None: there are too few.
         drift: Divergence from the base on generic questions, nats per token.
         ending_loss: See `ttt_core.drift`, nats; None: there are no quotes.
+        fewer_right: p-value of continuing fewer of the clozes exactly than before.
     """
 
     probe: ProbeResult | None
     drift: float
     ending_loss: float | None
+    fewer_right: float = 1.0
 
 
 class Verdict(NamedTuple):
@@ -44,7 +46,7 @@ def judge(config: AdaptationConfig, measured: Measured, *, for_question: bool = 
     """
     if not config.gate:
         return Verdict(True, ("the gate is off (gate=False)",))
-    shown = _harmless(config, measured.probe) if for_question else _gained(config, measured.probe)
+    shown = _harmless(config, measured) if for_question else _gained(config, measured.probe)
     if not shown.adopt:
         return shown
     limits = tuple(_exceeded(config, measured))
@@ -64,14 +66,21 @@ def _gained(config: AdaptationConfig, probe: ProbeResult | None) -> Verdict:
     return Verdict(True, (gain, right))
 
 
-def _harmless(config: AdaptationConfig, probe: ProbeResult | None) -> Verdict:
-    """A question's adapter: not significantly more loss."""
+def _harmless(config: AdaptationConfig, measured: Measured) -> Verdict:
+    """A question's adapter: not significantly more loss, nor fewer clozes continued exactly."""
+    probe = measured.probe
     if probe is None:
         return Verdict(True, ("too few held-out clozes to look for harm",))
     gain = _loss(probe)
     # One-sided the other way: the share of chance results that would be at least as bad.
     if not 1 - probe.p_value >= config.significance:
         return Verdict(False, (gain, f"significantly worse at {config.significance:g}"))
+    if not measured.fewer_right >= config.significance:
+        fewer = (
+            f"continued exactly: {probe.right_before:.0%} before, {probe.right_after:.0%} after, "
+            f"significantly fewer at {config.significance:g}"
+        )
+        return Verdict(False, (gain, fewer))
     return Verdict(True, (gain, "no significant harm to held-out clozes"))
 
 

@@ -74,12 +74,11 @@ class Lesson:
             held_out = ()  # The passages that answer it may be among them; see `ttt_core.gate`.
         given = Given(task.document, held_out, task.config, task.question, task.base)
         self._supervision = get_supervision(task.config.supervision)(given)
-        self._selected: Sequence[Passage] = ()
         self.objective: Objective = next_token_loss
+        self._asked: PackedBatch | None = None  # The question that is taught where to look.
+        self._blind_layer: int | None = None
         if task.config.objective == "attention":
-            self._selected = getattr(self._supervision, "selected", ())
-        if self._selected:
-            self.objective = self._attention_objective()
+            self._teach_attention()
 
     @property
     def fallback(self) -> bool:
@@ -90,6 +89,12 @@ class Lesson:
     def nothing(self) -> str:
         """Why there are no batches, where there are none."""
         name = self._task.config.supervision
+        if self._blind_layer is not None:
+            return (
+                f"the question sees nothing of what {name} supervision selected: the sliding "
+                f"window of layer {self._blind_layer}, which would be taught to look there, "
+                f"does not reach so far"
+            )
         if self._task.config.objective == "attention":
             return f"{name} supervision selected nothing in the document for this question"
         return f"the document is too short or too uniform for {name} supervision"
@@ -98,12 +103,20 @@ class Lesson:
         """Yield batches without end, or none if there is nothing to train on."""
         if self._task.config.objective == "next_token":
             yield from self._supervision.batches()
-        while self._selected:
-            tail = self._task.base.chat_tail(self._task.question or "")
-            yield attention_batch(tail, start=len(self._task.prefix))
+        while self._asked is not None:
+            yield self._asked
 
-    def _attention_objective(self) -> AttentionObjective:
-        task = self._task
+    def _teach_attention(self) -> None:
+        """Prepare to teach where to look, if there is something to look at."""
+        task, n_tokens = self._task, len(self._task.prefix)
+        selected: Sequence[Passage] = getattr(self._supervision, "selected", ())
+        if not selected:
+            return
         windows = task.runtime.architecture.layer_windows
         layer = supervised_layer(windows, task.config.layers_to_transform)
-        return AttentionObjective(self._selected, layer=layer, n_tokens=len(task.prefix))
+        objective = AttentionObjective(selected, layer=layer, n_tokens=n_tokens)
+        asked = attention_batch(task.base.chat_tail(task.question or ""), start=n_tokens)
+        if not len(objective.taught(asked, windows[layer])):
+            self._blind_layer = layer
+            return
+        self.objective, self._asked = objective, asked

@@ -76,7 +76,7 @@ class AttentionObjective:
 
         def observe(seen: Seen) -> None:
             if seen.layer == self._layer:
-                tokens = self._taught(batch, seen.window)
+                tokens = self.taught(batch, seen.window)
                 found.append(log_attention(seen, tokens, batch.position_ids))
 
         runtime.attention.forward_batch(model, prefix, batch, observer=observe)
@@ -86,8 +86,13 @@ class AttentionObjective:
         # What is hidden has no target, and its logarithm no gradient that would be a number.
         return (target * (target.clamp_min(1e-30).log() - attention.masked_fill(~visible, 0))).sum()
 
-    def _taught(self, batch: PackedBatch, window: int | None) -> torch.Tensor:
-        """The labelled tokens that see something of the passages."""
+    def taught(self, batch: PackedBatch, window: int | None) -> torch.Tensor:
+        """Return the labelled tokens that see something of the passages, shape (n_taught,).
+
+        Args:
+            batch: Tokens behind the prefix.
+            window: How many tokens back the supervised layer sees; None: to the beginning.
+        """
         last = int(self._chosen.nonzero().max())
         tokens = batch.labelled
         return tokens if window is None else tokens[batch.position_ids[tokens] - window < last]

@@ -106,22 +106,35 @@ def sign_test(*, better: int, worse: int) -> float:
     return float(tail / 2**throws)
 
 
+def more_right(before: ClozeScores, after: ClozeScores) -> float:
+    """Return the p-value of `after` continuing more clozes exactly: one-sided exact sign test."""
+    return sign_test(
+        better=int((after.right > before.right).sum()),
+        worse=int((after.right < before.right).sum()),
+    )
+
+
 def paired_test(before: ClozeScores, after: ClozeScores) -> ProbeResult:
     """Test whether `after` loses less and continues more clozes right, paired; n >= 2."""
     gains = (before.losses - after.losses).double()
     mean, error = gains.mean().item(), gains.std().item() / len(gains) ** 0.5
-    z = mean / error if error > 0 else 0.0
+    z = _z(mean, error)
     return ProbeResult(
         clozes=len(gains),
         before=before.losses.mean().item(),
         after=after.losses.mean().item(),
         right_before=before.right.mean().item(),
         right_after=after.right.mean().item(),
-        right_p_value=sign_test(
-            better=int((after.right > before.right).sum()),
-            worse=int((after.right < before.right).sum()),
-        ),
+        right_p_value=more_right(before, after),
         gain=mean,
         z=z,
         p_value=1 - NormalDist().cdf(z),
     )
+
+
+def _z(mean: float, error: float) -> float:
+    """Return a mean gain over its standard error; what has none is no gain, but may be harm."""
+    if error > 0:
+        return mean / error
+    # Not "mean < 0": a loss that is not a number is harm.
+    return 0.0 if mean >= 0 else -math.inf

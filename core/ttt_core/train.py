@@ -25,12 +25,13 @@ from ttt_core.probe import (
     FEWEST,
     ClozeScores,
     hold_out,
+    more_right,
     paired_test,
     score_clozes,
     sign_test,
 )
 from ttt_core.progress import Progress, ProgressCallback, Stage, ignore_progress
-from ttt_core.report import AdaptationReport, LearningRateTrial, ProbeResult
+from ttt_core.report import AdaptationReport, LearningRateTrial
 from ttt_core.step import Activations, NonFiniteLossError, make_optimizer, training_step
 from ttt_core.supervision import Cloze
 
@@ -266,13 +267,15 @@ class _Adaptation:
 
     def _measure(self, adapter: QueryAdapter) -> Measured:
         task, clozes = self._task, self._held_out.deciding
-        probe, ending = self._probe(adapter), None
+        scores, ending = self._probe(adapter), None
         if clozes:
             self._costs.probed_tokens += ending_tokens(task.document, clozes)
             ending = measure_ending_loss(task.runtime, task.prefix, task.document, clozes, adapter)
-        return Measured(
-            probe, measure_drift(task.runtime, task.prefix, task.generic, adapter), ending
-        )
+        drift = measure_drift(task.runtime, task.prefix, task.generic, adapter)
+        if scores is None:
+            return Measured(None, drift, ending)
+        before, after = scores
+        return Measured(paired_test(before, after), drift, ending, more_right(after, before))
 
     @property
     def _for_question(self) -> bool:
@@ -293,7 +296,8 @@ class _Adaptation:
         """What is left where training is refused: the document's own adapter, or the base."""
         return self._task.new_adapter() if self._task.start is not None else None
 
-    def _probe(self, adapter: QueryAdapter) -> ProbeResult | None:
+    def _probe(self, adapter: QueryAdapter) -> tuple[ClozeScores, ClozeScores] | None:
+        """Score the deciding clozes before and after; None: too few to compare."""
         clozes = self._held_out.deciding
         if len(clozes) < 2:
             return None
@@ -301,7 +305,7 @@ class _Adaptation:
         before = self._before or self._score(clozes, self._kept)
         after = self._score(clozes, adapter)
         self._on_progress(Progress("probe", len(clozes), len(clozes)))
-        return paired_test(before, after)
+        return before, after
 
     def _advance(self, run: _Run, steps: int, stage: Stage, done: int, total: int) -> None:
         started, tokens = time.perf_counter(), self._costs.trained_tokens

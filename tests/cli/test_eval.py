@@ -133,6 +133,7 @@ def test_the_usual_number_of_documents_can_show_something() -> None:
         (("--task", "longbench-v2"), "needs its data: --task longbench-v2="),
         (("--task", "longbench-v2="), "needs its data: --task longbench-v2="),
         (("--task", "longbench=x"), "did you mean 'longbench-v"),
+        (("--task", ""), "unknown option ''"),
         (("--task", "registry=x"), "writes its documents itself"),
         (("--task", __file__), "say which benchmark it is for"),
         (("--task", "longicl=no/such.csv"), "no/such.csv"),
@@ -216,6 +217,27 @@ def test_a_report_that_cannot_be_written_is_one_line(ttt: Invoke, output: Path) 
     done = ttt("eval", "--report-only", "--output", str(output))
     assert done.exit_code == 1
     assert "the results are kept: ttt eval --report-only" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["locks", "results.jsonl"])
+def test_a_folder_that_cannot_be_used_is_one_line(name: str, ttt: Invoke, output: Path) -> None:
+    ttt("eval", *SMALL, "--examples", "1", "--output", str(output))
+    if name == "locks":
+        output.joinpath(name).rmdir()
+        output.joinpath(name).write_text("in the way")
+    else:
+        output.joinpath(name).unlink()
+        output.joinpath(name).mkdir()
+    done = ttt("eval", *SMALL, "--examples", "2", "--output", str(output))
+    assert done.exit_code == 1
+    assert f"--output {output} cannot be used" in done.stderr
+    assert name in done.stderr
+
+
+def test_a_length_named_twice_is_one_length(ttt: Invoke, output: Path) -> None:
+    done = ttt("eval", *SMALL, "--length", "4", "--examples", "1", "--output", str(output))
+    assert done.exit_code == 0, done.output
+    assert len(Results(output).cells()) == 4
 
 
 def test_what_failed_and_why_is_told(ttt: Invoke, output: Path) -> None:

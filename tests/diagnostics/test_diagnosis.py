@@ -211,9 +211,12 @@ def test_an_adapter_that_changes_nothing_changes_nothing_measured(bundled: TTTEn
 def test_several_places_all_count(bundled: TTTEngine) -> None:
     lines = REGISTRY.text.splitlines()
     twice = bundled.read("\n".join([lines[0], *lines[1:60], lines[0], *lines[60:]]))
-    d = diagnose(bundled, twice, "Where is it?", needles=[lines[0]], dilution=False)
+    d = diagnose(bundled, twice, "Where is it?", needles=[lines[0]])
     assert len(d.needles[0].places) == 2
     assert "2 places" in findings(d)[0]
+    assert "how often it stands there" in findings(d)[-1]
+    assert d.dilution[0].n_tokens < d.needles[0].places[1].start, "the second is not in it"
+    assert "how often" not in " ".join(findings(replace(d, dilution=())))
 
 
 @pytest.mark.parametrize(

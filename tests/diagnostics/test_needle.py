@@ -112,6 +112,25 @@ def test_without_a_needle_the_passage_that_shares_most_words_is_guessed() -> Non
     assert texts_of(needle, document) == ["red fox: Oslo"]
 
 
+@pytest.mark.parametrize(
+    ("text", "question", "guess"),
+    [
+        ("a" + "雪花飘飘北风萧萧天地一片苍茫一剪寒梅傲立雪中只为伊人飘香", "寒梅", "剪寒梅"),
+        ("🙂a" * 40 + " fox", "Where is the fox?", "🙂a fox"),
+    ],
+    ids=["3 bytes", "4 bytes"],
+)
+def test_a_guess_that_ends_within_a_character_holds_all_of_it(
+    text: str, question: str, guess: str
+) -> None:
+    """Passages of 48 tokens are cut where they may, and these characters have several tokens."""
+    found, document = finder(text)
+    [needle] = found.guess(question)
+    assert guess in needle.text
+    assert needle.text in text
+    assert texts_of(needle, document) == [needle.text]
+
+
 def test_equally_good_guesses_are_all_taken_but_not_many() -> None:
     found, _ = finder("\n".join(f"fox number {i}: {i}{i}" for i in range(9)))
     assert len(found.guess("where is the fox")) == 4

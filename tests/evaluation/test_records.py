@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ttt_core.evaluation.records import (
     Cell,
     CellKey,
+    Choice,
     QuestionResult,
     content_hash,
     to_line,
@@ -123,6 +124,15 @@ def test_lines_of_before_there_were_sources_are_read() -> None:
     assert Cell.model_validate(value) == cell
     expected = "4ce31525e166ccc3ffb58a6766f470b09dd5807934787040a4645bee67ebb541"
     assert content_hash(example()) == expected
+
+
+def test_choices_of_before_they_named_the_model_are_read() -> None:
+    choice = Choice(
+        task="t", arm="a", option="o", scores={"1": 0.5}, examples=1, questions=2, chosen="1"
+    )
+    value = json.loads(to_line(choice))
+    del value["model"], value["weights"]
+    assert Choice.model_validate(value) == choice
 
 
 def test_decisions_are_those_of_the_document_and_of_its_questions() -> None:

@@ -128,6 +128,14 @@ def test_a_record_that_cannot_be_is_named_by_its_field(tmp_path: Path) -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("score", [b"NaN", b"1.5", b"-0.1"])
+def test_a_score_that_cannot_be_spoils_no_mean(score: bytes, tmp_path: Path) -> None:
+    line = to_line(cell(0)).replace(b'"score":0.5', b'"score":' + score)
+    (tmp_path / "results.jsonl").write_bytes(line)
+    with pytest.raises(DocumentError, match=r"questions\.0\.score cannot be as it is"):
+        Results(tmp_path).cells()
+
+
 def test_who_tries_again_and_succeeds_counts(tmp_path: Path) -> None:
     results = Results(tmp_path)
     failed = cell(1, questions=(), failure=Failure(kind="OutOfMemoryError", message="full"))
@@ -160,6 +168,28 @@ def test_what_was_chosen_last_counts(tmp_path: Path) -> None:
         results.add_choice(choice)
     assert results.choices() == [second]
     assert (tmp_path / "choices.jsonl").read_bytes().count(b"\n") == 2
+
+
+def test_each_model_has_its_own_choice(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    first = Choice(
+        model="small",
+        weights="ab",
+        task="t",
+        arm="a",
+        option="o",
+        scores={"1": 0.5},
+        examples=2,
+        questions=4,
+        chosen="1",
+    )
+    second = first.model_copy(update={"model": "large", "weights": "cd"})
+    third = first.model_copy(update={"weights": "ef"})
+    for choice in (first, second, third, first):
+        results.add_choice(choice)
+    results.finish()
+    assert results.choices() == [second, first, third]
+    assert (tmp_path / "choices.jsonl").read_bytes().count(b"\n") == 3
 
 
 def test_runs_are_kept_in_the_order_of_their_starts(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,15 @@ from tests.evaluation.harness import Rooms, quick_plan
 from ttt_core import TTTEngine
 from ttt_core.errors import ConfigError, OutOfMemoryError
 from ttt_core.evaluation import runner as runner_module
-from ttt_core.evaluation.arms import Arm
+from ttt_core.evaluation.arms import Arm, parse_arm
 from ttt_core.evaluation.arms.base import ArmResult, Reply
 from ttt_core.evaluation.arms.in_context import InContext
 from ttt_core.evaluation.bench import Bench
-from ttt_core.evaluation.plan import Job
+from ttt_core.evaluation.plan import Job, Plan
 from ttt_core.evaluation.results import Results
 from ttt_core.evaluation.runner import Runner
 from ttt_core.evaluation.tuning import LEARNING_RATES, Tunable, choose, parse
-from ttt_core.examples import Example
+from ttt_core.examples import Example, Split
 
 JOB = Job(Rooms(), (), (4,))
 PLAN = quick_plan("in-context", lengths=(4,), split="tune")
@@ -61,6 +62,8 @@ def test_the_best_value_is_chosen_and_recorded(
     assert arm.settings["n"] == 2
     [choice] = results.choices()
     assert (choice.task, choice.option, choice.chosen) == ("rooms", "n", "2")
+    bench = Bench(engine, Rooms())
+    assert (choice.model, choice.weights) == (bench.model_name, bench.weights)
     assert choice.scores == pytest.approx({"1": 0.2, "2": 0.7, "3": 0.5})
     assert (choice.examples, choice.questions) == (4, 8)
     assert {c.key.split for c in results.cells()} == {"tune"}
@@ -104,6 +107,33 @@ def test_scored_examples_are_never_chosen_on(engine: TTTEngine, tmp_path: Path) 
     with pytest.raises(ConfigError, match="split 'tune'"):
         choose(tunable(), JOB, Runner(engine, results), results, plan=plan)
     assert results.cells() == []
+
+
+class Careless(Rooms):
+    """A task that knows no splits."""
+
+    def examples(
+        self, length: int | None, *, split: Split, seed: int, count: int
+    ) -> Iterator[Example]:
+        return super().examples(length, split="score", seed=seed, count=count)
+
+
+@pytest.mark.parametrize("first", ["tune", "score"])
+def test_a_task_that_scores_what_was_chosen_on_is_refused(
+    first: Split, engine: TTTEngine, tmp_path: Path
+) -> None:
+    def plan(task: Rooms, split: Split) -> Plan:
+        return replace(PLAN, jobs=(Job(task, (parse_arm("chance"),), (4,)),), split=split)
+
+    second: Split = "score" if first == "tune" else "tune"
+    for name, task in (("careful", Rooms()), ("careless", Careless())):
+        runner = Runner(engine, Results(tmp_path / name))
+        runner.run(plan(task, first))
+        if name == "careful":
+            runner.run(plan(task, second))
+            continue
+        with pytest.raises(ConfigError, match="'0-0' both for choosing options and for scoring"):
+            runner.run(plan(task, second))
 
 
 def test_choosing_again_computes_nothing(

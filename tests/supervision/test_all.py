@@ -131,6 +131,29 @@ def test_labels_are_true_successors_and_never_held_out(
             check_behind(batch, document, held_out)
 
 
+@pytest.mark.parametrize("name", ["random_span", "recurrence", "high_loss", "mixture"])
+def test_what_is_held_out_is_not_learnt_where_it_comes_back(
+    name: SupervisionName, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """A notice on every page: it is one passage, and would be trained on at its other places."""
+    notice = "All rights are reserved."
+    base = FakeBase("\n".join([notice, *LINES[:9], notice, *LINES[9:], notice]), tokenizer, reply)
+    document = base.document
+    held_out = [document.passages[0]]
+    secret = document.input_ids[slice(*held_out[0])]
+    assert base.decode(secret) == notice
+    places = [
+        set(range(i, i + len(secret)))
+        for i in range(len(document.input_ids))
+        if document.input_ids[i : i + len(secret)] == secret
+    ]
+    assert len(places) == 3
+    for batch in first_batches(name, about(name, base, held_out=held_out), 60):
+        if batch.segment_ids is None:
+            learnt = set((batch.position_ids[batch.labelled] + 1).tolist())
+            assert not any(place & learnt for place in places)
+
+
 def check_in_place(
     batch: PackedBatch, document: TokenizedDocument, held_out: list[Passage]
 ) -> None:

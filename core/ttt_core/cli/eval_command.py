@@ -110,7 +110,7 @@ def evaluate(
         wanted = evaluating.Wanted(
             tasks=tuple(task or ()),
             arms=tuple(arm or ()),
-            lengths=tuple(length or ()),
+            lengths=tuple(dict.fromkeys(length or ())),
             seeds=seeds,
             examples=examples,
             tune_examples=tune_examples,

@@ -56,7 +56,7 @@ def get_task(spec: str) -> Task:
                 f"benchmark {name!r} needs its data: --task {name}=DATA, where DATA is {DATA[name]}"
             )
         return get_benchmark(name, source)
-    if not equals and Path(name).exists():
+    if name and not equals and Path(name).exists():
         raise ConfigError(
             f"{name} is a file or folder; say which benchmark it is for: --task NAME={name}. "
             f"ttt eval --list names them"

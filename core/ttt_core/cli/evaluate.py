@@ -58,18 +58,38 @@ def evaluate(
 ) -> None:
     """Do what is not there yet, write the report, print table and verdict."""
     results = Results(output)
-    if not report_only:
-        _check_output(output)
-        results.cells()  # What cannot be read should be told before hours of work.
-        tasks = [get_task(spec) for spec in wanted.tasks or TASKS]
-        arms = get_arms(wanted.arms, ARMS)
-        _warn(wanted, setup, tasks)
-        _warn_of_few(wanted, arms)
-        if setup.place.folder is None:  # Thousands of documents that nobody will ask about again.
-            setup = replace(setup, place=replace(setup.place, folder=output / ADAPTERS))
-        with _resumable(results), opened(setup) as engine:
-            _work(wanted, engine, results, tasks, arms, command)
-    _report(results, as_json=as_json)
+    with _usable(output):
+        if not report_only:
+            _measure(wanted, setup, results, command)
+        _report(results, as_json=as_json)
+
+
+def _measure(wanted: Wanted, setup: Setup, results: Results, command: str) -> None:
+    _check_output(results.folder)
+    results.cells()  # What cannot be read should be told before hours of work.
+    tasks = [get_task(spec) for spec in wanted.tasks or TASKS]
+    arms = get_arms(wanted.arms, ARMS)
+    _warn(wanted, setup, tasks)
+    _warn_of_few(wanted, arms)
+    if setup.place.folder is None:  # Thousands of documents that nobody will ask about again.
+        setup = replace(setup, place=replace(setup.place, folder=results.folder / ADAPTERS))
+    with _resumable(results), opened(setup) as engine:
+        _work(wanted, engine, results, tasks, arms, command)
+
+
+@contextmanager
+def _usable(output: Path) -> Iterator[None]:
+    """Say in one line what the system refuses to do with the output folder."""
+    try:
+        yield
+    except OSError as error:
+        path = Path(error.filename) if isinstance(error.filename, str) else None
+        if path is None or not (path.is_relative_to(output) or output.is_relative_to(path)):
+            raise
+        raise StoreError(
+            f"--output {output} cannot be used: {error.strerror} ({path}); give a folder that can "
+            f"be read and written"
+        ) from error
 
 
 def _check_output(folder: Path) -> None:

@@ -29,7 +29,7 @@ def findings(diagnosis: Diagnosis) -> list[str]:
 
 
 def _needle(d: Diagnosis) -> Iterator[str]:
-    places = sum(len(needle.places) for needle in d.needles)
+    places = _places(d)
     if d.guessed:
         yield (
             f"The needle is a guess: the {places:,} places that share most words with the question "
@@ -127,6 +127,15 @@ def _dilution(d: Diagnosis) -> Iterator[str]:
             f"document's adapter"
         )
     yield f"{text}."
+    if _places(d) > len(d.needles):
+        yield (
+            "The shorter pieces are cut around the needle's first place, and may hold no other: "
+            "part of what they differ by is how often it stands there."
+        )
+
+
+def _places(d: Diagnosis) -> int:
+    return sum(len(needle.places) for needle in d.needles)
 
 
 def _pairs(d: Diagnosis) -> Iterator[tuple[float, float]]:

@@ -75,7 +75,7 @@ class NeedleFinder:
         Raises:
             DocumentError: No passage shares a word with the question.
         """
-        texts = [self._decode(self._document.input_ids[p.start : p.end]) for p in self._passages]
+        texts = self._texts(self._passages)
         best = _best(bm25_scores(question, texts))
         if not best:
             raise DocumentError(
@@ -83,6 +83,10 @@ class NeedleFinder:
                 "to look at; name the needle: --needle 'TEXT' (in Python: needles=['TEXT'])"
             )
         return tuple(self.find(texts[index], guessed=True) for index in best)
+
+    def _texts(self, passages: Sequence[Passage]) -> list[str]:
+        spans = map(self._bare.whole, passages)
+        return [self._decode(self._document.input_ids[start:end]) for start, end in spans]
 
     @property
     def _passages(self) -> Sequence[Passage]:
@@ -95,9 +99,7 @@ class NeedleFinder:
         if bare(text).casefold() in self._bare.text.casefold():
             hint = f"It is there in other upper and lower case. {hint}"
         else:
-            texts = [
-                self._decode(self._document.input_ids[p.start : p.end]) for p in self._passages
-            ]
+            texts = self._texts(self._passages)
             for index in _best(bm25_scores(text, texts))[:1]:
                 hint = f"Most like it is sentence or line {index + 1:,} of {len(texts):,}. {hint}"
         return f"the needle is not in the document that was read. {hint}."

@@ -67,9 +67,9 @@ class QuestionResult(Settings):
     id: str
     text: str = Field(repr=False)
     """The answer as it was scored: what followed `Final:`, what the majority said, ..."""
-    score: float
+    score: float = Field(ge=0, le=1)
     """From 0 to 1."""
-    chance: float = 0.0
+    chance: float = Field(default=0.0, ge=0, le=1)
     """Expected score of who has not read the document."""
     flops: float = 0.0
     """Of this question alone, in the paper's terms: its tokens, what was generated, and what the
@@ -155,6 +155,9 @@ class Choice(Settings):
     """An option that was chosen by score, on examples of the `tune` split only."""
 
     version: int = VERSION
+    model: str = ""
+    """As in `CellKey`, and so are `weights`: each model has its own choice."""
+    weights: str = ""
     task: str
     arm: str
     """With the option `tuned`, as it was typed."""

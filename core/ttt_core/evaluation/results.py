@@ -44,7 +44,7 @@ class Results:
         self._choices: JsonLines[Choice] = JsonLines(
             folder / "choices.jsonl",
             Choice,
-            lambda choice: json.dumps([choice.task, choice.arm, choice.option]),
+            lambda choice: json.dumps(_identity(choice)),
             wins=lambda first, second: True,
         )
         self._runs: JsonLines[RunRecord] = JsonLines(
@@ -109,7 +109,7 @@ class Results:
         """Sort the files: the same cells always make the same results.jsonl, byte for byte."""
         self._cells.rewrite(lambda cell: cell.key.order)
         self._timings.rewrite(lambda timing: timing.cell)
-        self._choices.rewrite(lambda choice: (choice.task, choice.arm, choice.option))
+        self._choices.rewrite(_identity)
         if self._locks.is_dir():
             sweep_locks(self._locks)
         sweep(self.folder, pattern="*.tmp")
@@ -117,3 +117,7 @@ class Results:
     @property
     def _locks(self) -> Path:
         return self.folder / "locks"
+
+
+def _identity(choice: Choice) -> tuple[str, ...]:
+    return (choice.model, choice.weights, choice.task, choice.arm, choice.option)

@@ -6,7 +6,7 @@ A cell is written down as soon as it is done, so that who is stopped loses the o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from math import isclose
 from typing import TYPE_CHECKING
@@ -100,14 +100,19 @@ class Runner:
         """All cells of a plan, by digest, in the order of work.
 
         Raises:
-            ConfigError: A plan that cannot be; or what is there was scored in another way.
+            ConfigError: A plan that cannot be; or what is there was scored in another way, or on
+                the other split.
             DocumentError: See `run`.
         """
         if plan is not self._planned[0]:  # To make all examples may take a while.
             found, there = {}, self._results.by_digest()
+            others = {
+                (c.key.task, c.key.content) for c in there.values() if c.key.split != plan.split
+            }
             for item in items(plan):
                 for arm in item.job.arms:
                     key = self._key(plan, item, arm)
+                    _check_split(key, others)
                     found[key.digest] = key
                     if key.digest in there:
                         self._check(item, there[key.digest])
@@ -193,3 +198,13 @@ class Runner:
     def _bench(self, task: Task) -> Bench:
         # With the task, so that no other one can get its id.
         return self._benches.setdefault(id(task), (task, Bench(self._engine, task)))[1]
+
+
+def _check_split(key: CellKey, others: Collection[tuple[str, str]]) -> None:
+    """Insist that nothing is scored on what options are chosen on, or the other way round."""
+    if (key.task, key.content) in others:
+        raise ConfigError(
+            f"task {key.task!r} gives example {key.example!r} both for choosing options and for "
+            f"scoring them, so its figures would say nothing. Mend its examples(), so that 'tune' "
+            f"and 'score' share no document, and use another output folder"
+        )

@@ -146,6 +146,8 @@ def _choice(tunable: Tunable, job: Job, arms: dict[str, Arm], cells: Sequence[Ce
         value: _mean([c for c in fair if c.key.arm == arm.name]) for value, arm in arms.items()
     }
     return Choice(
+        model=cells[0].key.model,
+        weights=cells[0].key.weights,
         task=job.task.name,
         arm=tunable.name,
         option=tunable.option,

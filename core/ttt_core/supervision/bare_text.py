@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 
 from ttt_core.supervision.passages import Passage, TokenizedDocument
@@ -32,6 +33,15 @@ class BareText:
     def tokens(self, start: int, end: int) -> Passage:
         """Return the tokens that make the characters [start, end); at least one character."""
         return Passage(self._tokens[start].start, self._tokens[end - 1].end)
+
+    def whole(self, span: Passage) -> Passage:
+        """Widen tokens to those of whole characters: a passage may end within one."""
+        first = bisect_right(self._tokens, span.start, key=lambda tokens: tokens.end)
+        last = bisect_left(self._tokens, span.end, key=lambda tokens: tokens.start)
+        if first == last:  # White space only.
+            return span
+        start, end = self._tokens[first].start, self._tokens[last - 1].end
+        return Passage(min(span.start, start), max(span.end, end))
 
 
 def bare(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ttt_core.config import AdaptationConfig
 from ttt_core.packed import PackedBatch
-from ttt_core.supervision.passages import Passage, TokenizedDocument
+from ttt_core.supervision.passages import SHORTEST, Passage, TokenizedDocument
 
 if TYPE_CHECKING:
     import torch
@@ -81,9 +81,24 @@ class Supervision(Protocol):
 
 
 def trainable_positions(document: TokenizedDocument, held_out: Collection[Passage]) -> list[bool]:
-    """Mark positions of the prefix whose next token may be a label of in-place training."""
+    """Mark positions of the prefix whose next token may be a label of in-place training.
+
+    What is held out is so wherever it stands: where it comes back, it would be learnt all the same.
+    """
     allowed = [document.start <= i < document.end - 1 for i in range(len(document.input_ids))]
-    for passage in held_out:
+    for passage in (*held_out, *_repeats(document.input_ids, held_out)):
         for position in range(max(passage.start - 1, 0), passage.end - 1):
             allowed[position] = False
     return allowed
+
+
+def _repeats(ids: tuple[int, ...], passages: Collection[Passage]) -> Iterator[Passage]:
+    """Find every place of the passages' tokens; found by their first ones, in one pass."""
+    wanted: dict[tuple[int, ...], set[tuple[int, ...]]] = {}
+    for passage in passages:
+        text = ids[passage.start : passage.end]
+        wanted.setdefault(text[:SHORTEST], set()).add(text)
+    for start in range(len(ids)):
+        for text in wanted.get(ids[start : start + SHORTEST], ()):
+            if ids[start : start + len(text)] == text:
+                yield Passage(start, start + len(text))

@@ -23,6 +23,8 @@ from ttt_core.evaluation.analysis.digits import (
         (0.87046, 21, "87"),  # Half a point over the root of 21 is 11 points.
         (0.87046, 2500, "87"),  # One point: not below it.
         (0.87046, 2501, "87.0"),
+        (-0.0349, 21, f"{MINUS}3"),  # Below chance, say.
+        (-0.0004, 21, "0"),
         (None, 5, NONE),
     ],
 )

@@ -8,7 +8,13 @@ import random
 import pytest
 
 from ttt_core.errors import ConfigError
-from ttt_core.evaluation.analysis.power import detectable, documents_needed, standard_error
+from ttt_core.evaluation.analysis.power import (
+    detectable,
+    detectable_by,
+    documents_needed,
+    standard_error,
+    student,
+)
 from ttt_core.evaluation.analysis.statistics import permutation_test
 
 
@@ -24,11 +30,30 @@ def test_standard_error_by_hand() -> None:
 
 
 def test_detectable_difference_by_hand() -> None:
-    # z(.975) + z(.8) = 1.95996 + 0.84162 = 2.80159.
-    assert detectable([[[1.0, 1.0], [3.0, 3.0]]]) == pytest.approx(2.80159, abs=1e-4)
-    # At .05 / 10: z(.9975) = 2.80703.
+    # Two documents, one degree of freedom: t(.975) + t(.8) = 12.7062 + 1.3764.
+    assert detectable([[[1.0, 1.0], [3.0, 3.0]]]) == pytest.approx(14.0826, abs=1e-4)
+    # At .05 / 10: t(.9975) = 127.3213.
     found = detectable([[[1.0, 1.0], [3.0, 3.0]]], alpha=0.005)
-    assert found == pytest.approx(2.80703 + 0.84162, abs=1e-4)
+    assert found == pytest.approx(127.3213 + 1.3764, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("probability", "degrees", "t"),
+    [
+        (0.975, 1, 12.7062),
+        (0.975, 2, 4.3027),
+        (0.975, 5, 2.5706),
+        (0.975, 10, 2.2281),
+        (0.995, 9, 3.2498),
+        (0.8, 9, 0.8834),
+        (0.975, 100_000, 1.9600),
+        (0.5, 4, 0.0),
+    ],
+)
+def test_quantiles_of_student_are_those_of_the_tables(
+    probability: float, degrees: int, t: float
+) -> None:
+    assert student(probability, degrees) == pytest.approx(t, abs=1e-4)
 
 
 def test_documents_needed_by_hand() -> None:
@@ -52,10 +77,25 @@ def test_what_is_detectable_is_detected_in_four_of_five() -> None:
     pilot = [[[generator.gauss(0, 1)] for _ in range(400)]]
     error = standard_error(pilot)
     assert error is not None
-    true = 2.80159 * error * math.sqrt(400 / 40)  # For 40 documents.
+    true = 2.87380 * error * math.sqrt(400 / 40)  # t(.975) + t(.8) for 40 documents.
     for _ in range(rounds):
         found += permutation_test([[[generator.gauss(true, 1)] for _ in range(40)]]) < 0.05
     assert 0.72 <= found / rounds <= 0.88
+
+
+@pytest.mark.parametrize(("documents", "comparisons"), [(8, 1), (10, 5), (20, 20)])
+def test_few_documents_find_what_is_said_they_find(documents: int, comparisons: int) -> None:
+    """By the normal approximation two or three of five would be found here, not four."""
+    generator, alpha = random.Random(1), 0.05 / comparisons
+    error = math.sqrt(1 / documents)  # Values have a standard deviation of 1.
+    true = detectable_by(error, documents, alpha=alpha)
+    assert true is not None
+
+    def significant() -> bool:
+        strata = [[[generator.gauss(true, 1)] for _ in range(documents)]]
+        return permutation_test(strata) < alpha
+
+    assert 0.7 <= sum(significant() for _ in range(200)) / 200 <= 0.92
 
 
 def test_arguments_that_cannot_be_are_refused() -> None:

@@ -365,3 +365,48 @@ def test_verdict_without_the_arms_for_it(arms: list[str], said: str) -> None:
     verdict = verdict_of(make_cells(better_by(0.0), arms=arms))
     assert verdict.decision == "not enough evidence"
     assert said in verdict.sentence
+
+
+def test_what_so_few_documents_can_never_find_is_not_promised() -> None:
+    """With seven documents and twelve arms no p-value survives the correction."""
+    arms = ["in-context", "qttt", *(f"qttt:r={rank}" for rank in range(1, 12))]
+
+    def varied(arm: str, document: int, question: int) -> float:
+        return 0.5 if arm == "in-context" else 0.6 + document % 3 / 10
+
+    few = only(make_cells(varied, arms=arms, documents=7))
+    assert {row.versus.detectable for row in few.rows if row.versus} == {None}
+    assert not any("80 % power" in reason for reason in few.verdict.reasons)
+    enough = only(make_cells(varied, arms=arms, documents=9))
+    assert all(row.versus.detectable for row in enough.rows if row.versus)
+
+
+def test_verdict_of_losses_alone_says_no_more_than_the_documents() -> None:
+    """One loss among ties bounds the gain no better than ties alone do."""
+
+    def lost(arm: str, document: int, question: int) -> float:
+        return 0.0 if arm == "qttt" and document == 0 else 0.5
+
+    verdict = verdict_of(make_cells(lost, questions=1))
+    assert verdict.decision == "not enough evidence"
+    # 1 - 0.05^(1/8) = 0.312 of the 0.5 that is left; and 0.0368 of it with 80 documents.
+    assert any("room for a gain of up to 16 points" in reason for reason in verdict.reasons)
+    assert verdict_of(make_cells(lost, documents=80, questions=1)).decision == "don't adapt"
+
+
+def test_verdict_says_that_the_best_of_several_arms_was_picked() -> None:
+    gains = {"qttt": 0.2, "qttt:r=4": 0.3}
+    arms = ["in-context", "qttt", "qttt:r=4"]
+    verdict = verdict_of(make_cells(lambda arm, *_: 0.5 + gains.get(arm, 0.0), arms=arms))
+    assert any("picked as the best of 2 arms" in reason for reason in verdict.reasons)
+    alone = verdict_of(make_cells(lambda arm, *_: 0.5 + gains.get(arm, 0.0), arms=arms[:2]))
+    assert not any("picked" in reason for reason in alone.reasons)
+
+
+@pytest.mark.parametrize(
+    ("documents", "said"),
+    [(1, "1 question on 1 document)"), (2, "2 questions on 2 documents)")],
+)
+def test_verdict_counts_in_words_that_agree(documents: int, said: str) -> None:
+    verdict = verdict_of(make_cells(better_by(0.5), documents=documents, questions=1))
+    assert said in verdict.sentence

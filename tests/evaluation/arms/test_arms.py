@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -129,6 +132,46 @@ def test_reading_costs_the_same_for_all(engine: TTTEngine) -> None:
     for spec in ("in-context", "bm25", "lr-zero", "thinking:budget=2", f"qttt:{QUICK}"):
         assert answer(engine, spec).document_flops["read"] == expected
     assert bench.read_seconds(example()) > 0
+
+
+@contextmanager
+def metered(bench: Bench) -> Iterator[Counter[bool]]:
+    """Count tokens that go through the first layer, by whether they are trained on."""
+    seen: Counter[bool] = Counter()
+
+    def count(module: torch.nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        hidden = given[0] if given else named["hidden_states"]  # (batch, tokens, hidden_size)
+        seen[torch.is_grad_enabled()] += hidden.shape[0] * hidden.shape[1]
+
+    model: Any = bench._loaded.runtime.model
+    handle = model.model.layers[0].register_forward_pre_hook(count, with_kwargs=True)
+    yield seen
+    handle.remove()
+
+
+@pytest.mark.parametrize(
+    "spec", ["in-context", "bm25", "bm25-only", "self-consistency:n=3", "thinking:budget=5"]
+)
+def test_what_is_charged_is_what_went_through_the_model(spec: str, engine: TTTEngine) -> None:
+    """And FLOPs follow from it, by hand: width 32, MLP of 48, so r = 1.5 and C_tok = 7 L d^2."""
+    bench, asked = Bench(engine, Rooms()), example(8)
+    read = bench.read(asked).n_tokens
+    with metered(bench) as seen:
+        found = parse_arm(spec).run(bench, asked)
+    assert seen == {False: sum(one.tokens for one in found.replies)}
+    if spec in ("in-context", "bm25"):
+        for one in found.replies:
+            n, layers = one.tokens, bench.architecture.n_layers
+            attended = 2 * layers * 32 * (n * read + n * (n - 1) / 2)
+            assert one.flops == pytest.approx(attended + 7 * layers * 32**2 * n)
+
+
+def test_positions_are_the_tokens_that_were_trained_on(engine: TTTEngine) -> None:
+    bench, asked = Bench(engine, Rooms()), example(8)
+    bench.read(asked)
+    with metered(bench) as seen:
+        found = parse_arm(f"qttt:{QUICK}").run(bench, asked)
+    assert seen[True] == found.details["positions"] > 0
 
 
 @pytest.mark.parametrize("amortised", [False, True])

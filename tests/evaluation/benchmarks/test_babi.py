@@ -88,6 +88,28 @@ def test_an_answer_of_several_words_is_right_in_any_order(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    ("answer", "score"),
+    [
+        ("south, west", 1),
+        ("First go South, then West.", 1),
+        ("west, south", 0),  # The way from elsewhere.
+        ("south", 0),
+        ("south, west, south", 0),
+        ("s,w", 0),
+    ],
+)
+def test_a_path_is_asked_for_in_words_and_right_in_its_order_alone(
+    tmp_path: Path, answer: str, score: float
+) -> None:
+    story = "1 The attic is north of the hall.\n2 How do you go on?\ts,w\t1\n"
+    task = Babi(written(tmp_path, story, "qa19_test.txt"))
+    (question,) = next(task.all_examples()).questions
+    assert question.references == ("south,west",)
+    assert question.text.endswith("the directions in their order, commas between them, only.")
+    assert task.score(answer, question) == score
+
+
+@pytest.mark.parametrize(
     ("line", "said"),
     [
         ("Ann went home.", "expected a number"),

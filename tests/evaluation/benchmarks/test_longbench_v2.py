@@ -108,7 +108,9 @@ def test_an_answer_that_is_no_letter_is_refused_unquoted(tmp_path: Path) -> None
 
 
 def test_splits_are_disjoint_complete_and_the_same_for_every_seed(tmp_path: Path) -> None:
-    task = LongBenchV2(written(tmp_path, *({**ROW, "_id": str(n)} for n in range(200))))
+    task = LongBenchV2(
+        written(tmp_path, *({**ROW, "_id": str(n), "context": str(n)} for n in range(200)))
+    )
     tune, score = set(ids(task, "tune", 0, 200)), set(ids(task, "score", 0, 200))
     assert not tune & score
     assert len(tune | score) == 200
@@ -118,14 +120,42 @@ def test_splits_are_disjoint_complete_and_the_same_for_every_seed(tmp_path: Path
 
 
 def test_the_seed_orders_and_the_count_extends(tmp_path: Path) -> None:
-    task = LongBenchV2(written(tmp_path, *({**ROW, "_id": str(n)} for n in range(50))))
+    task = LongBenchV2(
+        written(tmp_path, *({**ROW, "_id": str(n), "context": str(n)} for n in range(50)))
+    )
     drawn = ids(task, "score", 1, 20)
     assert ids(task, "score", 1, 20) == drawn
     assert ids(task, "score", 1, 5) == drawn[:5]
     assert ids(task, "score", 2, 20) != drawn
     assert ids(task, "score", 1, 0) == []
-    shuffled = LongBenchV2(written(tmp_path, *({**ROW, "_id": str(n)} for n in range(49, -1, -1))))
+    shuffled = LongBenchV2(
+        written(tmp_path, *({**ROW, "_id": str(n), "context": str(n)} for n in range(49, -1, -1)))
+    )
     assert ids(shuffled, "score", 1, 20) == drawn
+
+
+def test_questions_about_one_document_are_on_one_side(tmp_path: Path) -> None:
+    rows = [{**ROW, "_id": str(n), "context": str(n // 2)} for n in range(100)]
+    task = LongBenchV2(written(tmp_path, *rows))
+    documents = {one.source for one in task.all_examples()}
+    assert len(documents) == 50
+    tune = task.examples(None, split="tune", seed=0, count=100)
+    score = task.examples(None, split="score", seed=0, count=100)
+    assert not {one.source for one in tune} & {one.source for one in score}
+
+
+@pytest.mark.parametrize("split", ["tune", "score"])
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_split_without_examples_is_said(tmp_path: Path, split: Split, rows: int) -> None:
+    task = LongBenchV2(written(tmp_path, *[ROW] * rows))
+    if rows and split == "score":
+        assert ids(task, split, 0, 1) == ["a1"]
+        return
+    with pytest.raises(
+        DocumentError, match=rf"rows\.jsonl has no example for .*'{split}', and {rows}"
+    ):
+        ids(task, split, 0, 1)
+    assert ids(task, split, 0, 0) == []
 
 
 def test_one_id_twice_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -57,6 +58,11 @@ def test_the_needle_stands_at_its_depth_between_sentences(text: Path) -> None:
         "75%",
         "100%",
     ]
+    # A few of several seeds reach all depths as well.
+    few = [one for seed in range(5) for one in draw(NeedleInAHaystack(text), 300, 2, seed=seed)]
+    assert Counter(one.questions[0].groups["depth"] for one in few) == Counter(
+        {"0%": 2, "25%": 2, "50%": 2, "75%": 2, "100%": 2}
+    )
     for example, depth in zip(examples, (0, 25, 50, 75, 100) * 2, strict=True):
         before, after = example.document.split(SANDWICH.text)
         # 200 words are 50 sentences of four words: 0, 12.5 (rounded to even), 25, 37.5, 50.

@@ -82,9 +82,12 @@ def test_the_share_of_pairs_in_order() -> None:
     assert concordance("1, 3, 2", "1, 2, 3") == pytest.approx(2 / 3)
     assert concordance("Order: Summary 1, Summary 3, Summary 2.", "1, 2, 3") == pytest.approx(2 / 3)
     assert concordance("1 3\n2", "1, 2, 3") == pytest.approx(2 / 3)
+    assert concordance("01, 03, 02", "1, 2, 3") == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize("answer", ["", "none", "1, 2", "1, 2, 3, 4", "1, 2, 2", "1>2>3"])
+@pytest.mark.parametrize(
+    "answer", ["", "none", "1, 2", "1, 2, 3, 4", "1, 2, 2", "1>2>3", "1" * 5000]
+)
 def test_what_is_no_permutation_scores_nothing(answer: str) -> None:
     # Without what is neither digit, comma nor space, the last one is the number 123.
     assert concordance(answer, "1, 2, 3") == 0

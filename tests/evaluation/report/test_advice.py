@@ -133,3 +133,33 @@ def test_every_kind_of_result_gets_a_next_step() -> None:
         said = advice(make_cells(scores(qttt=qttt, bm25=bm25), documents=documents))
         assert said[0].startswith("In plain words: ")
         assert said[-1].startswith("Next: ")
+
+
+def test_what_was_seen_without_significance_is_no_range_of_the_effect() -> None:
+    """It would read as a gain for certain, which is just what could not be shown."""
+    arms = ["in-context", "qttt", "qttt:r=1", "qttt:r=4"]
+    cells = make_cells(scores(qttt=0.75), arms=arms, documents=6)
+    assert "(qttt) helps: 6 documents cannot show it." in advice(cells)[0]
+
+    # Ten of twelve documents are won: the interval is above 0, and p = 0.039 is not after Holm.
+    def mostly(arm: str, document: int, question: int) -> float:
+        return 0.5 if arm == "in-context" else 0.9 if document % 6 else 0.1
+
+    undecided = advice(make_cells(mostly, arms=arms, documents=12, questions=1))[0]
+    assert "(qttt) helps: what was seen, +27 [" in undecided
+    assert undecided.endswith("may still be chance.")
+
+
+def test_documents_for_an_effect_are_said_of_the_effect_they_are_for() -> None:
+    def luck(arm: str, document: int, question: int) -> float:
+        swing = 0.31 if document % 2 else -0.3  # On average half a point.
+        return 0.5 + (swing if arm == "qttt" else 0.0)
+
+    cells = make_cells(luck, arms=["in-context", "qttt"], documents=40, questions=1)
+    assert "would do for an effect of 2 points" in advice(cells)[-1]
+    assert "anything from \N{MINUS SIGN}" in advice(cells)[0]
+
+
+def test_one_arm_is_compared() -> None:
+    cells = make_cells(scores(qttt=0.75), arms=["in-context", "qttt"], documents=5)
+    assert "when 1 arm is compared" in advice(cells)[-1]

@@ -73,6 +73,8 @@ def test_in_real_code_every_bug_changes_one_line_and_the_tree(index: int) -> Non
         ("def f(a):\n    a += 1", "plus-minus", ["a -= 1"]),
         ("def f(a):\n    return a - len(a)", "plus-minus", ["return a + len(a)"]),
         ("def f(a):\n    return a[0]", "off-by-one", ["return a[1]"]),
+        ("def f(a):\n    return a[-1]", "off-by-one", ["return a[-2]"]),  # Nobody writes -0.
+        ("def f(a):\n    return a != -1", "off-by-one", ["return a != -2"]),
         ("def f(a):\n    return a[1:-1]", "off-by-one", ["return a[2:-1]", "return a[1:-2]"]),
         ("def f(a):\n    return a > 2", "off-by-one", ["return a > 1", "return a > 3"]),
         ("def f(a):\n    return g(range(a))", "off-by-one", ["return g(range(a - 1))"]),

@@ -137,6 +137,7 @@ def test_uniform_guesses_score_as_chance_says() -> None:
         ("bug_type: DUPLICATE_TXN, bug_location: TX010", ("DUPLICATE_TXN", 10)),
         ("TX004 is a CALC_ERROR", (None, None)),
         ('{"bug_type": "CALC_ERROR"', ("CALC_ERROR", None)),
+        ("bug_type: DUPLICATE_TXN, bug_location: TX" + "1" * 5000, ("DUPLICATE_TXN", None)),
         ("", (None, None)),
     ],
 )  # fmt: skip

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ttt_core.evaluation.analysis.pairing import Keep
     from ttt_core.evaluation.records import Cell
 
-LEVEL = 0.05
+LEVEL = power.LEVEL
 
 
 class Versus(Settings):
@@ -36,7 +36,8 @@ class Versus(Settings):
     """Documents (at a length) that only one of the two answered; they are not in here."""
     standard_error: float | None
     detectable: float | None
-    """True difference that would have been found with 80 % power; None: variance not known."""
+    """True difference that would have been found with 80 % power; None: the variance is not known,
+    or there are too few documents for any to be found after correction."""
 
     @property
     def few(self) -> bool:
@@ -70,6 +71,7 @@ def between(
     if not pairs.strata:
         return None
     found = statistics.compare(pairs.strata)
+    error = power.standard_error(pairs.strata)
     return Versus(
         difference=found.difference,
         low=found.low,
@@ -83,8 +85,8 @@ def between(
         questions=found.questions,
         documents=found.documents,
         unpaired=pairs.unpaired,
-        standard_error=power.standard_error(pairs.strata),
-        detectable=power.detectable(pairs.strata),
+        standard_error=error,
+        detectable=_detectable(error, found.documents, 1),
     )
 
 
@@ -96,7 +98,13 @@ def correct(table: Sequence[Versus | None]) -> list[Versus | None]:
 
 
 def _adjust(one: Versus, p_corrected: float, comparisons: int) -> Versus:
-    found = power.detectable_by(one.standard_error, alpha=LEVEL / comparisons)
+    found = _detectable(one.standard_error, one.documents, comparisons)
     return one.model_copy(
         update={"p_corrected": p_corrected, "comparisons": comparisons, "detectable": found}
     )
+
+
+def _detectable(error: float | None, documents: int, comparisons: int) -> float | None:
+    if documents < power.fewest_documents(comparisons):
+        return None
+    return power.detectable_by(error, documents, alpha=LEVEL / comparisons)

@@ -15,7 +15,9 @@ NONE = "\N{EN DASH}"
 
 def points(value: float | None, questions: int) -> str:
     """A score of 0 to 1 in points of 100; decimals as the standard error of n coin flips allows."""
-    return NONE if value is None else f"{100 * value:.{_decimals(0.5 / math.sqrt(questions))}f}"
+    if value is None:
+        return NONE
+    return signed_points(value, 0.5 / math.sqrt(questions)).removeprefix("+")
 
 
 def signed_points(value: float, standard_error: float | None) -> str:
@@ -55,6 +57,11 @@ def amount(value: float | None) -> str:
 def share(value: float | None) -> str:
     """Such as `80 %`."""
     return NONE if value is None else f"{100 * value:.0f} %"
+
+
+def counted(number: int, name: str) -> str:
+    """Such as `1 document`, or `2,000 documents`."""
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
 
 
 def _decimals(standard_error: float | None) -> int:

@@ -7,9 +7,9 @@ The rule, fixed before any result was seen:
 - *adapt*: some adapting arm is above the reference, corrected p < 0.05, on at least six documents.
 - *don't adapt*: there are at least six documents, no adapting arm is above, and each of them is
   significantly below the reference or has an interval that ends below `RELEVANT`, two points.
-- Where no score differed at all, an interval of width zero says nothing. There the most that could
-  be gained takes the place of its end: with n documents alike, at most 1 - 0.05^(1/n) of all
-  documents differ (95 %), by what the reference leaves to gain.
+- Where no score was better at all, no resampling can find a gain, so the interval's end says
+  nothing. There the most that could be gained takes its place: where none of n documents gains, at
+  most 1 - 0.05^(1/n) of all documents do (95 %), by what the reference leaves to gain.
 - *not enough evidence*: else; and whenever the arm with learning rate zero answers unlike the
   reference, since then something is broken.
 - An arm that does not adapt, and is significantly above the best adapting arm in their own paired
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Literal
 from ttt_core.config import Settings
 from ttt_core.evaluation.analysis import pairing
 from ttt_core.evaluation.analysis.comparing import Versus, between, correct
-from ttt_core.evaluation.analysis.digits import difference_with_interval, p_text, share
+from ttt_core.evaluation.analysis.digits import counted, difference_with_interval, p_text, share
 from ttt_core.evaluation.analysis.statistics import FEWEST_DOCUMENTS, mean
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def judge(
             *_why(decision, candidates[arm], left, reference),
             *_unpaired(arm, candidates[arm], reference),
             *_gated(arm, arms[arm]),
+            *_picked(arm, candidates),
             *(() if candidates[arm].few else _where(arm, places.get(arm, ()))),
             *_others(candidates, arm),
         ),
@@ -107,8 +108,8 @@ def _decide(candidates: Sequence[Versus], left: float) -> Decision:
 
 
 def _most(one: Versus, left: float) -> float:
-    """How much could be gained, by the end of the interval or, without differences, at most."""
-    return one.high if one.wins or one.losses else (1 - 0.05 ** (1 / one.documents)) * left
+    """How much could be gained, by the end of the interval or, where nothing was, at most."""
+    return one.high if one.wins else (1 - 0.05 ** (1 / one.documents)) * left
 
 
 def _best(candidates: Mapping[str, Versus]) -> str:
@@ -140,7 +141,8 @@ def _better(arm: str, arms: Mapping[str, Sequence[Cell]], reference: str) -> dic
 def _said(arm: str, one: Versus, reference: str) -> str:
     return (
         f"{arm} against {reference}: {difference_with_interval(one)} points, "
-        f"p {p_text(one.p_corrected)}, {one.questions:,} questions on {one.documents:,} documents"
+        f"p {p_text(one.p_corrected)}, {counted(one.questions, 'question')} on "
+        f"{counted(one.documents, 'document')}"
     )
 
 
@@ -154,17 +156,20 @@ def _also(better: Mapping[str, Versus], arm: str) -> str:
 
 def _why(decision: Decision, one: Versus, left: float, reference: str) -> tuple[str, ...]:
     if one.few:
+        verb = "is" if one.documents == 1 else "are"
         return (
-            f"{one.documents} documents are no evidence; at least {FEWEST_DOCUMENTS} are needed.",
+            f"{counted(one.documents, 'document')} {verb} no evidence; at least "
+            f"{FEWEST_DOCUMENTS} are needed.",
         )
     if not left:
         return (
             f"{reference} is right on every question, so nothing is left to gain here; try longer "
             f"documents or harder questions.",
         )
-    if not (one.wins or one.losses):
+    if not (one.wins or one.significant):
+        what = "was better" if one.losses else "differed"
         return (
-            f"No score differed on any of {one.documents:,} documents; that alone leaves room for "
+            f"No score {what} on any of {one.documents:,} documents; that alone leaves room for "
             f"a gain of up to {100 * _most(one, left):.0f} points (95 %).",
         )
     if decision == "not enough evidence" and one.detectable is not None:
@@ -189,6 +194,16 @@ def _gated(arm: str, cells: Sequence[Cell]) -> tuple[str, ...]:
     if adapted is None:
         return ()
     return (f"{arm} decided to adapt in {share(adapted)} of the cases, else it kept the base.",)
+
+
+def _picked(arm: str, candidates: Mapping[str, Versus]) -> tuple[str, ...]:
+    """Whoever is named for being first has had luck, too, which no correction of p takes away."""
+    if len(candidates) < 2 or candidates[arm].difference <= 0:
+        return ()
+    return (
+        f"{arm} was picked as the best of {len(candidates)} arms that adapt, by these scores: its "
+        f"p-value is corrected for that, its difference is not and flatters it; other seeds tell.",
+    )
 
 
 def _where(arm: str, places: Sequence[tuple[str, Versus]]) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ from ttt_core.evaluation.data import text_files
 from ttt_core.examples import Example, Question
 
 _FORM = "Answer with {} only."
+_DIRECTIONS = {"n": "north", "e": "east", "s": "south", "w": "west"}
+_DIRECTION = re.compile(r"\b(?:north|east|south|west)\b", re.IGNORECASE)
 
 
 class Babi(Benchmark):
@@ -27,6 +29,7 @@ class Babi(Benchmark):
     answer. So each question has a document of its own, the facts that stand before it, one a
     line, without their numbers and without earlier questions. Their story is
     the source of all of them. Chance is that of a guess among the answers that the file has.
+    Paths (qa19, `s,w`) are asked for and read in words, since no question says what letters mean.
     """
 
     name = "babi"
@@ -43,8 +46,12 @@ class Babi(Benchmark):
     def score(self, answer: str, question: Question) -> float:
         """Return 1 if of all possible answers the answer names the right one, and no other.
 
-        Whole words, in either case. An answer such as `apple,football` is right in any order.
+        Whole words, in either case. An answer such as `apple,football` is right in any order, a
+        path only in its own.
         """
+        if _is_path(question.references[0]):
+            steps = [step.lower() for step in _DIRECTION.findall(answer)]
+            return float(steps == question.references[0].split(","))
         possible = {word for choice in question.choices for word in choice.split(",")}
         named = {word for word in possible if re.search(rf"\b{re.escape(word)}\b", answer, re.I)}
         return float(any(named == set(right.split(",")) for right in question.references))
@@ -89,15 +96,30 @@ def _asked(story: int, number: int, facts: dict[int, str], line: str, where: str
     if not all(one.isdecimal() and int(one) in facts for one in support):
         raise DocumentError(f"{where}: supporting lines must be facts that stand before it")
     needles = tuple(facts[int(one)] for one in support)
-    return _Asked(story, number, tuple(facts.values()), cells[0], cells[1], needles)
+    return _Asked(story, number, tuple(facts.values()), cells[0], _in_words(cells[1]), needles)
+
+
+def _in_words(answer: str) -> str:
+    """Write a path of letters in words; other answers are as they are."""
+    steps = answer.split(",")
+    return ",".join(_DIRECTIONS[s] for s in steps) if set(steps) <= set(_DIRECTIONS) else answer
+
+
+def _is_path(answer: str) -> bool:
+    return set(answer.split(",")) <= set(_DIRECTIONS.values())
+
+
+def _form(answer: str) -> str:
+    if _is_path(answer):
+        return _FORM.format("the directions in their order, commas between them,")
+    return _FORM.format("the words, commas between them," if "," in answer else "one word")
 
 
 def _example(path: Path, asked: _Asked, answers: tuple[str, ...]) -> Example:
-    form = _FORM.format("the words, commas between them," if "," in asked.answer else "one word")
     task = re.search(r"qa\d+", path.stem)
     question = Question(
         id="1",
-        text=f"{asked.text} {form}",
+        text=f"{asked.text} {_form(asked.answer)}",
         references=(asked.answer,),
         chance=1 / len(answers),
         needles=asked.support,

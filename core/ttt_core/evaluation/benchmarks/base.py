@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -60,16 +61,26 @@ class Benchmark(ABC):
 
         Raises:
             ValueError: A length was asked for.
-            DocumentError: The data are not there, or not as they should be.
+            DocumentError: The data are not there, or not as they should be, or none are of this
+                split.
         """
         if length is not None:
             raise ValueError(f"{self.name} has no length axis; expected None, got {length}")
-        found = (
-            example
-            for example in distinct(self.all_examples())
-            if split_of(self.name, example.source or example.id) == split
-        )
-        yield from draw(self.name, found, seed=seed, count=count)
+        there: Counter[Split] = Counter()
+        yield from draw(self.name, self._of_split(split, there), seed=seed, count=count)
+        if count > 0 and not there[split]:
+            raise DocumentError(
+                f"{self.source} has no example for the split {split!r}, and {there.total():,} in "
+                f"all; of many, a tenth is 'tune', for choosing settings, and the rest is 'score'"
+            )
+
+    def _of_split(self, split: Split, there: Counter[Split]) -> Iterator[Example]:
+        """Yield the examples of a split, and count those of both."""
+        for example in distinct(self.all_examples()):
+            own = split_of(self.name, example.source or example.id)
+            there[own] += 1
+            if own == split:
+                yield example
 
 
 def split_of(benchmark: str, source_id: str) -> Split:

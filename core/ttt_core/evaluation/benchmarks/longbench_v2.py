@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ttt_core.evaluation.benchmarks.base import Benchmark, Record, kind, records
+from ttt_core.evaluation.benchmarks.base import Benchmark, Record, kind, records, source_of
 from ttt_core.examples import Example, Question
 
 LETTERS = ("A", "B", "C", "D")
@@ -70,4 +70,9 @@ def _example(row: Record) -> Example:
         groups={group: row.text(group) for group in GROUPS},
     )
     document = _DOCUMENT.format(row.text("context").strip())
-    return Example(id=row.text("_id"), document=document, questions=(question,))
+    return Example(
+        id=row.text("_id"),
+        document=document,
+        questions=(question,),
+        source=source_of(document),  # Several questions may be about it.
+    )

@@ -99,15 +99,18 @@ class LongICL:
         if self._task is None:
             train, test = self._rows()
             label = self._label or ("category" if "category" in train[0] else "label_text")
-            self._task = ManyShot(
-                train,
-                test_rows=test,
-                text=self._text,
-                label=label,
-                name=self.name,
-                wording=WORDINGS.get(self._dataset or ""),
-                questions=self._questions,
-            )
+            try:
+                self._task = ManyShot(
+                    train,
+                    test_rows=test,
+                    text=self._text,
+                    label=label,
+                    name=self.name,
+                    wording=WORDINGS.get(self._dataset or ""),
+                    questions=self._questions,
+                )
+            except DocumentError as error:
+                raise DocumentError(f"{self._source}: {error}") from None
         return self._task
 
     def _rows(self) -> tuple[list[Row], list[Row] | None]:

@@ -61,7 +61,8 @@ SANDWICH = Needle(
 
 
 class NeedleInAHaystack:
-    """Accuracy by depth and length in words; examples go through the depths in turn.
+    """Accuracy by depth and length in words; examples go through the depths in turn, and the next
+    seed begins one depth further on, so that a few examples of several seeds reach all depths.
 
     A document is whole sentences, at most `length` words with the needle. It begins at a drawn
     sentence and goes on at the beginning when the text is over; `tune` begins at every tenth
@@ -115,7 +116,7 @@ class NeedleInAHaystack:
         return float(all(" ".join(key.lower().split()) in plain for key in self._needle.keys))
 
     def _example(self, words: int, split: Split, seed: int, index: int) -> Example:
-        depth = self._depths[index % len(self._depths)]
+        depth = self._depths[(seed + index) % len(self._depths)]
         room = words - count_words(self._needle.text)
         hay = self._hay(room, split, seed, index)
         place = round(len(hay) * depth / 100)

@@ -25,5 +25,7 @@ def concordance(answer: str, reference: str) -> float:
     return sum(place[first] < place[second] for first, second in pairs) / len(pairs)
 
 
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in _LEFT_OUT.sub("", text).replace(",", " ").split()]
+def _numbers(text: str) -> list[str]:
+    """Read numbers; as text, since Python refuses to make numbers of very long ones."""
+    numbers = _LEFT_OUT.sub("", text).replace(",", " ").split()
+    return [number.lstrip("0") or "0" for number in numbers]

@@ -9,13 +9,21 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ttt_core.evaluation.analysis.comparing import LEVEL, Versus
+from ttt_core.evaluation.analysis.comparing import Versus
 from ttt_core.evaluation.analysis.costs import MANY
-from ttt_core.evaluation.analysis.digits import amount, difference_with_interval, points
+from ttt_core.evaluation.analysis.digits import (
+    amount,
+    counted,
+    difference_with_interval,
+    points,
+)
+from ttt_core.evaluation.analysis.power import fewest_documents
 from ttt_core.evaluation.analysis.verdict import RELEVANT
 
 if TYPE_CHECKING:
     from ttt_core.evaluation.analysis.summary import Average, ModelSummary
+
+__all__ = ["advise", "fewest_documents"]
 
 WORTH_NAMING = 0.5
 """Share of the gain from adapting at which a cheaper arm is named beside it."""
@@ -27,15 +35,6 @@ def advise(model: ModelSummary) -> tuple[str, ...]:
     """Return sentences: what went wrong, the result in plain words, alternatives, and the next
     step."""
     return tuple(_sentences(model))
-
-
-def fewest_documents(comparisons: int) -> int:
-    """Return from how many documents on any result can be significant.
-
-    Flipping the signs of n documents gives no two-sided p below 2 / 2^n, and Holm multiplies the
-    smallest one by the number of comparisons.
-    """
-    return math.floor(1 + math.log2(max(comparisons, 1) / LEVEL)) + 1
 
 
 def _sentences(model: ModelSummary) -> Iterator[str]:
@@ -77,9 +76,19 @@ def _plainly(model: ModelSummary, best: Average, one: Versus) -> str:
             f"In plain words: adapting ({arm}) changed no score, but these are too few documents "
             f"to tell that it never would."
         )
+    return f"In plain words: this cannot tell whether adapting ({arm}) helps{_doubt(one)}."
+
+
+def _doubt(one: Versus) -> str:
+    """Why nothing is said, with an interval only where it is worth something."""
+    if one.documents < fewest_documents(one.comparisons):
+        return f": {counted(one.documents, 'document')} cannot show it"
+    if not one.wins or one.low > 0 or one.high < 0:
+        return f": what was seen, {difference_with_interval(one)} points, may still be chance"
+    n = max(one.questions, 1)
     return (
-        f"In plain words: this cannot tell whether adapting ({arm}) helps; its effect may be "
-        f"anything from {points(one.low, n)} to {points(one.high, n)} points of 100."
+        f"; its effect may be anything from {points(one.low, n)} to {points(one.high, n)} points "
+        f"of 100"
     )
 
 
@@ -146,14 +155,15 @@ def _next(model: ModelSummary, arm: str, one: Versus) -> str:
         )
     fewest = fewest_documents(one.comparisons)
     if one.documents < fewest:
-        arms = "arm" if one.comparisons == 1 else "arms"
+        arms = "1 arm is" if one.comparisons == 1 else f"{one.comparisons} arms are"
         return (
             f"Next: more documents (--seeds, --examples). With {one.documents:,} no result can be "
-            f"significant when {one.comparisons} {arms} are compared; it takes {fewest} at least, "
-            f"and more for a small effect."
+            f"significant when {arms} compared; it takes {fewest} at least, and more for a small "
+            f"effect."
         )
     needed = _needed(one)
-    about = f": about {needed:,} would do for an effect as seen" if needed else ""
+    effect = "as seen" if abs(one.difference) > RELEVANT else f"of {100 * RELEVANT:.0f} points"
+    about = f": about {needed:,} would do for an effect {effect}" if needed else ""
     return f"Next: more documents (--seeds, --examples){about}; or fewer arms, or longer documents."
 
 

@@ -23,7 +23,7 @@ _METHOD = (
     "one source, such as a story that several of them ask about.",
     f"Intervals (95 %) are percentiles of {RESAMPLES:,} bootstrap samples, which draw documents "
     "and then questions within them, with replacement; over several tasks each task counts the "
-    "same and is drawn on its own.",
+    "same and is drawn on its own. Over few documents they are a little too narrow.",
     "P-values are two-sided. Where scores are 0 or 1 and each document has one question: the "
     "exact sign test (McNemar). Else: a permutation test that flips the signs of whole "
     "documents; all of them for up to 13 documents that differ, else 9,999 at random.",
@@ -33,8 +33,8 @@ _METHOD = (
     "reads many tables will meet a false one.",
     f"With fewer than {FEWEST_DOCUMENTS} documents nothing can be significant, and nothing is "
     "shown so: with five, even five wins of five have p = 0.06.",
-    "'Found from' comes from the observed spread of the differences and the normal "
-    "approximation; with few documents it promises a little too much.",
+    "'Found from' comes from the observed spread of the differences and Student's t; with hardly "
+    "more documents than any significance takes it promises a little too much.",
     "Points have a decimal only where the standard error is below a point.",
 )
 
@@ -43,7 +43,7 @@ _RULE = (
     f"Holm's correction over the arms, on at least {FEWEST_DOCUMENTS} documents. Don't adapt: "
     f"there are at least {FEWEST_DOCUMENTS} documents, and each adapting arm is significantly "
     f"below in-context, or its interval ends below {100 * RELEVANT:.0f} points; where no score "
-    "differed on any of n documents, the end is the most that could be gained: 1 - 0.05^(1/n) of "
+    "was better on any of n documents, the end is the most that could be gained: 1 - 0.05^(1/n) of "
     "what in-context leaves to gain. Else there is not enough evidence, and whenever lr-zero "
     "answers unlike in-context, since then something is broken. An arm that does not adapt and is "
     "significantly better than the best adapting one, in their own paired comparison, is named "
@@ -81,16 +81,17 @@ def add_choices(sheet: Sheet, findings: Findings) -> None:
     sheet.add_text("Chosen by mean score on examples of the tune split, none of which is scored.")
     rows = [
         [
+            choice.model,
             choice.task,
             choice.arm,
             f"{choice.option}={choice.chosen}",
             ", ".join(f"{v}: {points(s, choice.questions)}" for v, s in choice.scores.items()),
             f"{choice.questions:,} / {choice.examples:,}",
         ]
-        for choice in sorted(findings.choices, key=lambda c: (c.task, c.arm, c.option))
+        for choice in sorted(findings.choices, key=lambda c: (c.model, c.task, c.arm, c.option))
     ]
-    header = ["task", "arm", "chosen", "scores by value", "questions / examples"]
-    sheet.add_table(header, rows, align="llllr")
+    header = ["model", "task", "arm", "chosen", "scores by value", "questions / examples"]
+    sheet.add_table(header, rows, align="lllllr")
 
 
 def add_settings(sheet: Sheet, findings: Findings) -> None:

@@ -13,9 +13,9 @@ from ttt_core.evaluation.analysis.digits import (
     points,
     share,
 )
+from ttt_core.evaluation.analysis.power import fewest_documents
 from ttt_core.evaluation.analysis.summary import Average, ModelSummary, Row
 from ttt_core.evaluation.report import drawings
-from ttt_core.evaluation.report.advice import fewest_documents
 from ttt_core.evaluation.report.sheet import Sheet
 from ttt_core.pages import Strong
 
@@ -26,7 +26,8 @@ _VERSUS = ["difference [95 %]", "p (Holm)", "found from"]
 _NOTE = (
     "Scores and differences are in points of 100, with 95 % intervals in brackets. Bold: the arm "
     "differs from the reference after correction for all comparisons of the table. 'Found from': "
-    "the smallest true difference that this many documents would have shown with 80 % power. "
+    "the smallest true difference that this many documents would have shown with 80 % power; a "
+    "dash where that is not known, or nothing could have been found. "
     f"{_FEW}: fewer than six documents, whose interval is no evidence."
 )
 
@@ -136,9 +137,7 @@ def _versus(one: Versus | None) -> list[str]:
     text = difference_with_interval(one)
     if one.unpaired:
         text += f" ({one.questions:,} pairs)"
-    # The spread of a handful of documents says nothing about what could have been found.
-    known = one.detectable is not None and not one.few
-    found = amount(100 * (one.detectable or 0.0)) if known else NONE
+    found = NONE if one.detectable is None else amount(100 * one.detectable)
     return [Strong(text) if one.significant else text, _p(one), found]
 
 

@@ -6,8 +6,9 @@ import re
 from typing import NamedTuple
 
 _FILE = r"(?P<file>[\w./\\-]+\.py)\b"
-# Not the first line of a range: whoever names several lines has not named one.
-_LINE = r"(?P<line>\d+)(?!\d|\s*[-\u2013]\s*L?\d)"
+# Not the first line of a range: whoever names several lines has not named one. More digits are no
+# line's, and very many Python refuses to make a number of.
+_LINE = r"(?P<line>\d{1,9})(?!\d|\s*[-\u2013]\s*L?\d)"
 _MARKS = r"[\s`'\"*:=,#()\[\]]*"
 _FILE_FIRST = re.compile(
     rf"{_FILE}{_MARKS}(?:(?:at|on|in)\s+)?(?:line\b|L(?=\d))?{_MARKS}{_LINE}", re.IGNORECASE

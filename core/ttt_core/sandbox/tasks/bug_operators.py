@@ -104,6 +104,8 @@ def off_by_one(node: ast.AST, source: Source) -> Iterator[Mutation]:
         if span is None or source.text(span) != str(number.value):
             continue
         assert isinstance(number.value, int)
+        if source.text(Span(span.line, span.start - 1, span.start)) == "-":
+            least = max(1, least)  # Nobody writes -0.
         for new in (number.value + 1, number.value - 1):
             if least <= new <= MOST:
                 yield Mutation("off-by-one", *span, str(new), effect)

@@ -33,7 +33,8 @@ Answer with JSON only, for example: {"bug_type": "CALC_ERROR", "bug_location": "
 
 # Quotes, colons, brackets and white space may stand between a key and its value.
 _TYPE = re.compile(r"bug_type\W{1,8}(\w+)", re.IGNORECASE)
-_LOCATION = re.compile(r"bug_location\W{1,8}TX0*(\d+)", re.IGNORECASE)
+# More digits are no entry's, and very many Python refuses to make a number of.
+_LOCATION = re.compile(r"bug_location\W{1,8}TX0*(\d{1,9})(?!\d)", re.IGNORECASE)
 
 
 class Transactions:

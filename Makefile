@@ -28,7 +28,13 @@ ABLATIONS := in-context qttt qttt:gate=false qttt:early_stopping=false \
 	qttt:optimizer=sgd,learning_rate=0.3 \
 	qttt:supervision=mixture qttt:supervision=mixture,gate=false \
 	qttt:supervision=recurrence,gate=false qttt:supervision=random_span,gate=false \
-	qttt:supervision=high_loss,gate=false
+	qttt:supervision=high_loss,gate=false qttt:supervision=high_entropy,gate=false \
+	qttt:supervision=self_study,gate=false
+IN_PLACE := in-context qttt:supervision=random_span,gate=false qttt:supervision=recurrence,gate=false
+QUESTION := in-context qttt qttt:supervision=retrieved qttt:supervision=retrieved,gate=false \
+	qttt:supervision=retrieved,gate=false,warm_start=false qttt:supervision=evidence,gate=false \
+	qttt:supervision=retrieved,objective=attention \
+	qttt:supervision=retrieved,objective=attention,gate=false
 COMPUTE := in-context thinking self-consistency qttt qttt+thinking
 # $(call eval-on,TASK,LENGTHS,ARMS,FOLDER)
 eval-on = $(BIN)/ttt eval --seeds 5 --examples 2 --task $(1) --output results/$(4) \
@@ -38,6 +44,8 @@ evidence: $(INSTALLED)
 	$(call eval-on,registry,64 128 256 512 1024 2048,$(COMMON),registry)
 	$(call eval-on,ledger,64 128 256 512 1024,$(COMMON),ledger)
 	$(call eval-on,ledger,256,$(ABLATIONS),ablations)
+	$(call eval-on,registry,64 256 1024 2048,$(IN_PLACE),in-place)
+	$(call eval-on,ledger,256,$(QUESTION),question)
 	$(call eval-on,ledger,256,$(COMPUTE),compute)
 	$(BIN)/python -m bench.attention --lines 64 1024 2048 --seeds 6 --questions 16
 

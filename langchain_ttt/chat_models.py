@@ -22,7 +22,7 @@ from langchain_ttt.errors import as_langchain_errors
 from langchain_ttt.events import AsyncProgressEvents, TellsRun, current_run, progress_events
 from langchain_ttt.messages import DocumentLike, to_documents, to_messages
 from ttt_core import __version__
-from ttt_core.integration import EngineOptions, Reply, in_thread
+from ttt_core.integration import EngineMixin, Reply, in_thread
 from ttt_core.integration.choice import tool_choice_of
 from ttt_core.progress import ProgressCallback
 from ttt_core.tools import ToolCallDelta
@@ -30,7 +30,7 @@ from ttt_core.tools import ToolCallDelta
 Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
 
 
-class ChatTTT(EngineOptions[DocumentLike], TellsRun):
+class ChatTTT(EngineMixin[DocumentLike], TellsRun):
     """A local chat model that reads documents once and adapts to them.
 
     Constructing one is free: weights load at the first call and are shared by all objects of the
@@ -360,7 +360,6 @@ class ChatTTT(EngineOptions[DocumentLike], TellsRun):
     ) -> Reply:
         options = {**call, "stop": stop}
         options.pop("stream", None)  # LangChain's own switch, which it leaves in.
-        options["tool_choice"] = tool_choice_of(call.get("tool_choice"))
         return self._reply(to_messages(messages), options, on_progress)
 
 

@@ -49,7 +49,7 @@ from langchain_ttt.messages import DocumentLike, to_documents, to_messages
 from ttt_core import ConfigError, Document
 from ttt_core.chat import split_system
 from ttt_core.document import as_document
-from ttt_core.integration.resolver import resolve
+from ttt_core.integration.resolver import as_text
 
 if TYPE_CHECKING:
     from langchain_core.callbacks.base import BaseCallbackManager
@@ -177,18 +177,13 @@ class TTTDocumentsMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
             return _Call(llm, (), None, False, without)
         with llm._errors():
             documents = to_documents(given)
-            registry = llm._registry(own.get("model"))
-            name = registry.register(documents)
+            name = llm._registry(own.get("model")).register(documents)
             said = [request.system_message] if request.system_message else []
-            left = resolve(
-                to_messages([*said, *request.messages]),
-                call=documents, own=(), mode="off", min_tokens=1, count_tokens=len,
-                registry=registry,
-            )  # fmt: skip
+            system, _ = split_system(as_text(to_messages([*said, *request.messages])))
         return _Call(
             llm,
             documents,
-            split_system(left.messages)[0],
+            system,
             self._adapt_first and own.get("model") is None,
             request.override(model_settings={**own, "adapter": name}),
         )

@@ -2,24 +2,27 @@
 
 LlamaIndex's synthesizers take ValueErrors and TypeErrors of a prediction for answers that they
 could not read, write them to the log, and answer "Empty Response" (llama-index-core 0.14,
-response_synthesizers/refine.py). The core's errors are such errors: a document that does not fit
-the window would be lost that way.
+response_synthesizers/refine.py). The core's errors are such errors, and so is what Pydantic says of
+an object that its class refused: a document that does not fit the window would be lost that way.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, closing, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from llama_index.core.chat_engine.types import AgentChatResponse
 from llama_index.core.llms.llm import LLM
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.types import TokenAsyncGen, TokenGen
+from pydantic import ValidationError
 
 from ttt_core.errors import TTTError
 from ttt_core.integration import run_in_thread
+
+T = TypeVar("T")
 
 
 class PredictionError(TTTError, RuntimeError):
@@ -28,13 +31,21 @@ class PredictionError(TTTError, RuntimeError):
 
 @contextmanager
 def shown() -> Iterator[None]:
-    """Raise the core's errors as ones that LlamaIndex does not take for answers."""
+    """Raise the core's errors, and Pydantic's, as one that LlamaIndex takes for no answer."""
     try:
         yield
-    except TTTError as error:
+    except (TTTError, ValidationError) as error:
         if not isinstance(error, ValueError | TypeError):
             raise
         raise PredictionError(str(error)) from error
+
+
+async def shown_stream(stream: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    """Pass a stream on whose errors are `shown`; closing stops the work."""
+    with shown():
+        async with aclosing(stream):
+            async for item in stream:
+                yield item
 
 
 # Without their spans: LlamaIndex opens one for whatever overrides a method that has one.
@@ -54,7 +65,8 @@ class ShowsErrors(LLM):
         """Answer a prompt.
 
         Raises:
-            PredictionError: What is a ValueError or a TypeError of the core's elsewhere.
+            PredictionError: What is a ValueError or a TypeError of the core's elsewhere, or a
+                ValidationError.
         """
         with shown():
             return _predict(self, prompt, **prompt_args)
@@ -79,16 +91,9 @@ class ShowsErrors(LLM):
     async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
         """Answer piece by piece beside the event loop; see `predict`."""
 
-        async def tokens() -> TokenAsyncGen:
-            with shown():
-                async with aclosing(started):
-                    async for token in started:
-                        yield token
-
         with shown():
             await run_in_thread(lambda _: self.metadata)
-            started = await _astream(self, prompt, **prompt_args)
-        return tokens()
+            return shown_stream(await _astream(self, prompt, **prompt_args))
 
     def predict_and_call(self, *args: Any, **kwargs: Any) -> AgentChatResponse:
         """Let the model choose tools, and call them; see `predict`."""

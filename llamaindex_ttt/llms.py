@@ -32,9 +32,10 @@ from llamaindex_ttt.errors import ShowsErrors
 from llamaindex_ttt.events import AdaptationEvents
 from llamaindex_ttt.messages import to_messages
 from llamaindex_ttt.structured import StructuredPrediction
+from llamaindex_ttt.tokenizer import ModelTokenizer
 from ttt_core import ConfigError
 from ttt_core.config import DEFAULT_ANSWER_TOKENS
-from ttt_core.integration import EngineOptions, in_thread
+from ttt_core.integration import EngineMixin, in_thread
 from ttt_core.integration.choice import tool_choice_of
 from ttt_core.integration.progress_line import ProgressLine
 from ttt_core.progress import ProgressCallback, ignore_progress
@@ -49,7 +50,7 @@ R = TypeVar("R")
 
 
 class TTTLLM(
-    EngineOptions[DocumentLike],
+    EngineMixin[DocumentLike],
     StructuredPrediction,
     ShowsErrors,
     SharesCallbacks,
@@ -77,7 +78,7 @@ class TTTLLM(
 
     Unknown arguments are errors. The core's errors come as they are; from the `predict` family its
     ValueErrors and TypeErrors come as `PredictionError`, since LlamaIndex's synthesizers take them
-    for empty answers.
+    for empty answers; so does what your own validators say of an object.
 
     Args:
         model: A local folder or a Hub id; None: `$TTT_MODEL`, or the bundled toy model. `revision`,
@@ -154,8 +155,9 @@ class TTTLLM(
         """The model's tokenizer, for `Settings.tokenizer`; the model loads at its first call.
 
         LlamaIndex counts with another model's otherwise, and cuts prompts too late or too early.
+        What holds it can be pickled; unpickled, it counts with the settings' tokenizer again.
         """
-        return self._token_ids
+        return ModelTokenizer(self._token_ids)
 
     def to_payload(self) -> dict[str, Any]:
         """What callbacks learn about this object; unlike the default, it loads nothing."""
@@ -179,7 +181,7 @@ class TTTLLM(
     ) -> AdaptedDocument:
         """Read documents and adapt to them now, so that the first question need not wait.
 
-        Query and chat engines then find them in what they retrieved. See `EngineOptions.adapt`.
+        Query and chat engines then find them in what they retrieved. See `EngineMixin.adapt`.
         """
         with self._events(on_progress) as events:
             adapted = super().adapt(documents, system=system, on_progress=events.progress)
@@ -306,15 +308,16 @@ class TTTLLM(
     def _turn(self, prompt: str, formatted: bool) -> list[Message]:
         if self.completion_to_prompt is not None and not formatted:
             prompt = self.completion_to_prompt(prompt)
+        if not isinstance(prompt, str):
+            raise ConfigError(f"expected the prompt as text, found {type(prompt).__name__}")
         return [{"role": "user", "content": prompt}]
 
     def _checked(self, call: Mapping[str, Any]) -> dict[str, Any]:
         """Refuse unknown options at the call, and not only where its first piece is asked for."""
         if call.get("n") not in (None, 1):
             raise ConfigError("TTTLLM gives one answer a call; ask n times, or use TTTEngine")
-        options = {**call, "tool_choice": tool_choice_of(call.get("tool_choice"))}
-        self._check_call(options)
-        return options
+        self._check_call(call)
+        return dict(call)
 
     def _whole(self, messages: Sequence[Message], call: Mapping[str, Any]) -> GrowingAnswer:
         *_, answer = self._steps(messages, self._checked(call))

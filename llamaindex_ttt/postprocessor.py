@@ -52,7 +52,9 @@ class TTTDocumentPostprocessor(BaseNodePostprocessor):
     Args:
         llm: The engine's: a TTTLLM, or a structured LLM around one; None: that of the settings.
         documents: What was indexed, as LlamaIndex's documents. They are never serialised.
-        docstore: The index's, to put documents together again that are not given.
+        docstore: The index's, to put documents together again that are not given. Of nodes that
+            come from files it is asked for the list of all its sources, for each question: pages of
+            one file are several. Where that is slow, pass the documents.
         max_documents: How many documents one question is about, at most.
         adapt_first: Adapt here, and not when the LLM is called, whose `timeout` is then for the
             answer alone; to combinations when they come first, too.

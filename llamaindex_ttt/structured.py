@@ -23,6 +23,7 @@ from llama_index.core.base.llms.types import (
     CompletionResponse,
     CompletionResponseAsyncGen,
     CompletionResponseGen,
+    LLMMetadata,
 )
 from llama_index.core.llms.llm import LLM, dispatcher
 from llama_index.core.llms.structured_llm import StructuredLLM
@@ -34,7 +35,7 @@ from pydantic import BaseModel, SerializeAsAny, model_validator
 from typing_extensions import Self
 
 from llamaindex_ttt.copies import SharesCallbacks
-from llamaindex_ttt.errors import ShowsErrors, shown
+from llamaindex_ttt.errors import ShowsErrors, shown, shown_stream
 from llamaindex_ttt.objects import Model, ObjectReader, Said
 
 
@@ -65,9 +66,9 @@ class StructuredPrediction(LLM):
 
         Raises:
             PredictionError: No Pydantic class; a schema that cannot be enforced or does not fit
-                into `max_tokens`; options that contradict it; or an answer that was cut off.
-            ValidationError: A validator of the class refused what was said; its message leaves
-                out the values.
+                into `max_tokens`; options that contradict it; an answer that was cut off; or one
+                that a validator of the class refused: then `__cause__` is the ValidationError,
+                whose message leaves out the values.
         """
         if not self._enforces:
             with shown():
@@ -134,20 +135,21 @@ class StructuredPrediction(LLM):
     ) -> AsyncGenerator[Model | FlexibleModel, None]:
         """Answer beside the event loop; see `stream_structured_predict`."""
         if not self._enforces:
-            return await super().astream_structured_predict(
-                output_cls, prompt, llm_kwargs, **prompt_args
-            )
+            with shown():
+                chosen = await super().astream_structured_predict(
+                    output_cls, prompt, llm_kwargs, **prompt_args
+                )
+            return shown_stream(chosen)
 
         async def objects() -> AsyncGenerator[Model | FlexibleModel, None]:
-            with shown():
-                reader = ObjectReader(output_cls, prompt, prompt_args)
-                messages = self._without_parsers(prompt, prompt_args)
-                async with aclosing(self._aread_stream(reader, messages, llm_kwargs)) as stream:
-                    async for said in stream:
-                        if said.is_new:
-                            yield said.value
+            reader = ObjectReader(output_cls, prompt, prompt_args)
+            messages = self._without_parsers(prompt, prompt_args)
+            async with aclosing(self._aread_stream(reader, messages, llm_kwargs)) as stream:
+                async for said in stream:
+                    if said.is_new:
+                        yield said.value
 
-        return objects()
+        return shown_stream(objects())
 
     def as_structured_llm(self, output_cls: type[BaseModel], **kwargs: Any) -> StructuredLLM:
         """Return an LLM all of whose answers are objects of a class, written as JSON."""
@@ -230,6 +232,11 @@ class TTTStructuredLLM(ShowsErrors, SharesCallbacks, StructuredLLM):
         if "callback_manager" not in self.model_fields_set:
             self.callback_manager = self.llm.callback_manager
         return self
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What LlamaIndex plans with: an answer is an object, and never a call of a tool."""
+        return self.llm.metadata.model_copy(update={"is_function_calling_model": False})
 
     def to_payload(self) -> dict[str, Any]:
         """What callbacks learn about this object: what they learn about the LLM, and the class."""

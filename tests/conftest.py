@@ -11,12 +11,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ttt_core import TTTEngine
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 torch.set_num_threads(1)  # Tiny models: more threads only wait for each other.
 

@@ -360,9 +360,7 @@ def finish(row: Row, logits: Sequence[torch.Tensor]) -> Answer:
     return row.whole_answer()
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     options=st.sampled_from(ASKED),
     seed=st.integers(0, 1000),

@@ -30,7 +30,7 @@ from ttt_core.attention.layout import TailLayout, blocks_behind, blocks_in_place
 from ttt_core.attention.merged import Merged, PrefixPart, TailPart, attend_merged
 from ttt_core.attention.reference import Attended, attend, attend_backward, merge
 
-few = settings(max_examples=30, deadline=None)
+few = settings(max_examples=30)
 CPU = torch.device("cpu")
 ROWS, HEADS, QUERIES, KEYS, DIM, VALUE_DIM = 2, 3, 5, 150, 6, 4
 SMALL_TILES = {"cpu": 1}
@@ -420,7 +420,7 @@ windows = st.none() | st.integers(1, 40)
 
 
 @given(positions=st.sets(st.integers(0, 150), min_size=1), window=windows)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_tokens_in_place_read_what_lies_before_them_once(
     positions: set[int], window: int | None
 ) -> None:
@@ -591,7 +591,7 @@ class TailBuffersMachine(RuleBasedStateMachine):
 
 
 def test_tail_buffers_are_a_dictionary_of_lists() -> None:
-    few_steps = settings(max_examples=60, stateful_step_count=20, deadline=None)
+    few_steps = settings(max_examples=60, stateful_step_count=20)
     run_state_machine_as_test(TailBuffersMachine, settings=few_steps)
 
 
@@ -699,9 +699,7 @@ variants = pytest.mark.parametrize(
 
 @variants
 @given(tails=ragged())
-@settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_tails_behind_a_prefix_are_one_dense_attention(
     kernel: Kernel,
     softcap: float | None,
@@ -733,9 +731,7 @@ def test_tails_behind_a_prefix_are_one_dense_attention(
 
 @variants
 @given(chosen=st.sets(st.integers(0, N_PREFIX - 1), min_size=1, max_size=20))
-@settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_tokens_in_place_are_one_dense_attention(
     kernel: Kernel,
     softcap: float | None,

@@ -244,7 +244,7 @@ def test_attention_is_measured_before_and_after_adapting(
 def test_the_arms_of_make_evidence_exist() -> None:
     text = (Path(__file__).parent.parent / "Makefile").read_text(encoding="utf-8")
     variables = dict(re.findall(r"^(\w+) := ((?:.*\\\n)*.*)$", text, flags=re.MULTILINE))
-    for name in ("COMMON", "ABLATIONS", "COMPUTE"):
+    for name in ("COMMON", "ABLATIONS", "IN_PLACE", "QUESTION", "COMPUTE"):
         arms = variables[name].replace("\\", "").split()
         # A spec that only says a default would have the name of another one.
         assert len({parse_arm(arm).name for arm in arms}) == len(arms) >= 3

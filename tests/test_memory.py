@@ -262,7 +262,7 @@ class Reference:
         self.host = [entry for entry in self.host if entry[0] != key]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     limits=st.tuples(st.integers(0, 12), st.integers(0, 12)),
     steps=st.lists(st.tuples(st.sampled_from("gggr"), st.integers(0, 5)), max_size=40),

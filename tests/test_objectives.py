@@ -122,7 +122,7 @@ def test_what_can_be_shown_is_not_refused(make_model: MakeModel, name: str) -> N
     check_observable(Runtime(make_model(name)))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     spans=st.lists(st.tuples(st.integers(0, 19), st.integers(1, 6)), min_size=1, max_size=4),
     hidden=st.integers(0, 19),

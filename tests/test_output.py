@@ -43,7 +43,7 @@ def outcome(reader: OutputReader) -> tuple[Any, ...]:
     return reader.text, reader.reasoning, calls, invalid
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     answer=ANSWERS,
     cuts=st.lists(st.integers(0, 200), max_size=12),
@@ -72,7 +72,7 @@ def test_the_pieces_joined_do_not_depend_on_the_chunks(
     assert kinds == sorted(kinds, reverse=True), "thinking comes first"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(answer=ANSWERS, thinking=st.booleans())
 def test_thinking_is_what_the_tags_enclose(answer: str, thinking: bool) -> None:
     reader = OutputReader(THINK, thinking=thinking)
@@ -85,7 +85,7 @@ def test_thinking_is_what_the_tags_enclose(answer: str, thinking: bool) -> None:
     assert (reader.text, reader.reasoning) == (rest.lstrip(), thought.strip())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(answer=ANSWERS)
 def test_without_tags_and_tools_all_is_text(answer: str) -> None:
     reader = OutputReader(None)

@@ -267,7 +267,7 @@ def walk(one: ThinkingGuide, seed: int) -> list[int]:
     return out
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(seed=st.integers(0, 2**31), budget=st.integers(0, 12), begin=st.sampled_from([(), BEGIN]))
 def test_random_models_think_within_the_budget(
     seed: int, budget: int, begin: tuple[int, ...]

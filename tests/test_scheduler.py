@@ -698,9 +698,7 @@ OPTIONS = st.sampled_from(
 ASKED = st.builds(Asked, st.integers(0, 20), st.integers(1, 14), OPTIONS)
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     asked=st.lists(ASKED, min_size=1, max_size=6),
     order=st.lists(st.integers(0, 5), max_size=40),

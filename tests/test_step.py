@@ -132,7 +132,7 @@ def test_a_batch_is_cut_where_the_chunk_says(runtime: Runtime, prefix: FrozenPre
     behind=st.booleans(),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_splitting_covers_every_label_once(
     lengths: list[int], most: int, behind: bool, data: st.DataObject
 ) -> None:

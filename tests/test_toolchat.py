@@ -327,9 +327,7 @@ values = st.recursive(
 )
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arguments=st.dictionaries(texts, values, max_size=3), content=texts)
 def test_any_arguments_and_results(
     tokenizer: Any, chat: ChatFormat, arguments: dict[str, Any], content: str

@@ -355,6 +355,14 @@ class TTTEngine:
         """The model's window in tokens; loads the model."""
         return self._resident().model.runtime.architecture.window
 
+    def peek_window(self) -> int | None:
+        """Return the window if that takes no loading and no fetching; else, or if closed, None."""
+        if self.closed:
+            return None
+        if self._origin is None or self._host.loaded is not None:
+            return self.window
+        return self._origin.peek_window()
+
     @property
     def loaded(self) -> LoadedModel:
         """The model with what is derived from it, for those who look inside; loads the model."""

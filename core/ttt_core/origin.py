@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ttt_core.loading import load
+from ttt_core.loading import load, peek_window
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -31,6 +31,10 @@ class Origin:
     def load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """Load model and tokenizer; errors as for `ttt_core.loading.load`."""
         return load(self.model, revision=self.revision, dtype=self.dtype, device=self.device)
+
+    def peek_window(self) -> int | None:
+        """Return the model's window if its config.json is on this machine."""
+        return peek_window(self.model, self.revision)
 
     @property
     def variant(self) -> str:

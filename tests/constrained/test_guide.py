@@ -105,7 +105,7 @@ def containers(parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[di
 SCHEMAS = st.recursive(scalars(), containers, max_leaves=6)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(SCHEMAS, SEEDS, st.integers(0, 80), st.sampled_from([0.5, 3.0, 10.0]))
 def test_every_answer_is_valid_and_ends(
     schema: dict[str, Any], seed: int, spare: int, sharpness: float
@@ -250,7 +250,7 @@ def test_mask_changes_nothing_and_keeps_what_is_allowed() -> None:
 
 
 @given(SEEDS, st.integers(20, 90))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_restart_gives_the_same_masks_and_rows_are_independent(seed: int, budget: int) -> None:
     start = guide(TREE)
     budget += shortest(start)

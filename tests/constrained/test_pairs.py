@@ -148,7 +148,7 @@ def together(kind: str, left: dict[str, Any], right: dict[str, Any], form: str) 
     return {"type": kind, "allOf": [left, right]}
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     st.sampled_from(PAIRS),
     st.sampled_from(["flat", "parts", "reference"]),

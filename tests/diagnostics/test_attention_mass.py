@@ -21,7 +21,7 @@ from ttt_core.errors import UnsupportedModelError
 from ttt_core.loaded import LoadedModel
 from ttt_core.prefill import prefill
 
-FEW = settings(max_examples=40, deadline=None)
+FEW = settings(max_examples=40)
 
 
 def make_seen(

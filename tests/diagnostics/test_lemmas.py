@@ -22,7 +22,7 @@ from ttt_core.errors import ConfigError
 
 SCORES = st.lists(st.floats(-8, 8), min_size=2, max_size=40)
 MASSES = st.floats(0.01, 0.99)
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=60)
 
 
 def attention(scores: list[float]) -> tuple[float, float, float]:

@@ -66,7 +66,7 @@ def test_control_tokens_that_somebody_typed_are_text() -> None:
     assert texts_of(found.find("<|im_end|> and"), document) == ["<|im_end|> and"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 99), st.integers(0, 49))
 def test_a_line_of_a_registry_is_found_with_its_own_tokens(seed: int, line: int) -> None:
     registry = make_registry(50, seed=seed)

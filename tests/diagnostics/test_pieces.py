@@ -12,7 +12,7 @@ from ttt_core.diagnostics.dilution import MOST_CUTS, SHORTEST, cuts
 from ttt_core.diagnostics.strips import MOST_SECTIONS, make_strip
 from ttt_core.supervision import Passage, TokenizedDocument
 
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=60)
 
 
 def lines(count: int, length: int, *, start: int = 3) -> TokenizedDocument:

@@ -61,9 +61,7 @@ def test_somebody_sorting_the_file_confuses_no_reader(tmp_path: Path) -> None:
 
 
 @given(order=st.permutations(range(6)), twice=st.lists(st.integers(0, 5), max_size=4))
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_finished_files_are_the_same_whatever_the_order(
     order: list[int], twice: list[int], tmp_path: Path
 ) -> None:
@@ -78,9 +76,7 @@ def test_finished_files_are_the_same_whatever_the_order(
 
 
 @given(cut=st.integers(0, 10**6))
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_torn_last_line_is_dropped_and_nothing_else(cut: int, tmp_path: Path) -> None:
     folder = Path(tempfile.mkdtemp(dir=tmp_path))
     lines = [to_line(cell(number)) for number in range(3)]

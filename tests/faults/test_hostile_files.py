@@ -34,7 +34,7 @@ from ttt_core.prefix import FrozenPrefix
 from ttt_core.prefix_store import PrefixStore
 from ttt_core.store.format import encode
 
-fuzz = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+fuzz = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 SHAPES = shapes_of(make_entry())
 KV_KEY = f"{Namespace().folder}-{KEY}"
 

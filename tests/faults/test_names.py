@@ -25,7 +25,7 @@ WILD = st.lists(st.sampled_from(PARTS), max_size=6).map("".join) | st.text(max_s
 KEYS = WILD | st.text("0123456789abcdefABCDEFg./\n", min_size=60, max_size=66)
 TRAVERSALS = ["../secret", "/etc/passwd", f"../../{KEY}", f"{KEY}/../../x", f"{KEY}\n", KEY.upper()]
 
-wild = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+wild = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

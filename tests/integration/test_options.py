@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from ttt_core import AdaptationConfig, ConfigError, Document, DocumentError, RuntimeConfig
 from ttt_core import TTTEngine as Engine
-from ttt_core.integration import EngineOptions, to_documents
+from ttt_core.integration import EngineMixin, to_documents
 from ttt_core.integration.options import CALL_OPTIONS
 from ttt_core.integration.registry import registry_for
 
@@ -27,7 +27,7 @@ ENGINES_OWN = [
 ]
 
 
-class Options(EngineOptions[Any]):
+class Options(EngineMixin[Any]):
     """The plainest integration: documents are text."""
 
     @staticmethod
@@ -60,7 +60,7 @@ def test_what_is_no_engine_is_said(engine: Any, found: str) -> None:
 
 def test_what_looks_like_an_engine_is_one() -> None:
     lookalike: Any = Lookalike()
-    assert Options(engine=lookalike).model.startswith("Lookalike-")
+    assert Options(engine=lookalike).model.startswith("in-memory:Lookalike-")
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,28 @@ def test_an_engine_lends_its_name(hub: Engine, engine: Engine) -> None:
     assert Options(engine=hub, model="mine").model == "mine"
     assert Options(engine=hub, model_name="mine").model == "mine"  # type: ignore[call-arg]
     assert engine.name is None
-    assert Options(engine=engine).model.startswith("TTTEngine-")
+    assert Options(engine=engine).model.startswith("in-memory:TTTEngine-")
     assert Options(engine=engine).model == Options(engine=engine).model
+
+
+def test_an_object_without_its_engine_says_so(engine: Engine) -> None:
+    named = Options(engine=engine).model
+    with pytest.raises(ConfigError, match="pass engine= again"):
+        Options(model=named).adapt("A document.")
+    assert Options(model=named, engine=engine).model == named
+
+
+def test_an_engines_window_is_known_without_loading_it(
+    tmp_path: Path, engine: Engine, hub: Engine
+) -> None:
+    with Engine.from_pretrained(store=tmp_path) as bundled:
+        known = Options(engine=bundled)._known_window()
+        assert bundled._host.loaded is None
+        assert known == bundled.window
+        assert Options(engine=bundled)._known_window() == known
+    assert Options(engine=bundled)._known_window() is None
+    assert Options(engine=engine)._known_window() == engine.window
+    assert Options(engine=hub)._known_window() is None
 
 
 def test_a_folders_name_holds_in_other_directories(
@@ -161,6 +181,21 @@ def test_local_files_only_is_a_variable_of_the_environment() -> None:
 def test_other_names_are_shown_those_that_there_are() -> None:
     with pytest.raises(ValidationError, match=r"did you mean 'temperature'\? the options are"):
         Options(model="m", temprature=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        (True, "required"),
+        ("any", "required"),
+        ({"type": "tool", "name": "look"}, "look"),
+        (False, None),
+        (None, None),
+    ],
+    ids=str,
+)
+def test_a_calls_tool_choice_is_taken_in_all_shapes(given: Any, taken: str | None) -> None:
+    assert Options(model="m")._check_call({"tool_choice": given}).get("tool_choice") == taken
 
 
 # Documents

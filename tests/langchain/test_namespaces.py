@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from langchain_ttt import ChatTTT
 from ttt_core import AdaptationConfig, ConfigError, TTTEngine
-from ttt_core.integration import EngineOptions
+from ttt_core.integration.options import EngineOptions
 from ttt_core.namespace import Namespace
 
 OWLS = "\n".join(f"the owl number {number} lives in tree {number * 7 % 10}" for number in range(5))

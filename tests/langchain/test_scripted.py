@@ -56,9 +56,7 @@ def test_says_the_reply_whole_and_streamed(make: Make) -> None:
     assert model.prompts == ["<|im_start|>user\nWhere?<|im_end|>\n<|im_start|>assistant\n"]
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(reply=NO_CONTROLS)
 def test_says_any_text(make: Make, reply: str) -> None:
     engine, _ = make(lambda prompt: reply)

@@ -65,7 +65,7 @@ def read(documents: object) -> list[str]:
 # Nodes
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(texts(), SPLITTERS, st.randoms(use_true_random=False))
 def test_nodes_are_put_together_to_what_was_split(
     text: str, splitter: TextSplitter, chance: random.Random
@@ -77,7 +77,7 @@ def test_nodes_are_put_together_to_what_was_split(
     assert read([*nodes, NodeWithScore(node=nodes[0], score=1.0)]) == [whole]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(texts(), SPLITTERS, st.data())
 def test_some_nodes_of_a_source_keep_its_order(
     text: str, splitter: TextSplitter, data: st.DataObject
@@ -167,7 +167,7 @@ def test_nodes_of_several_sources_make_a_document_each() -> None:
 # Pages
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(texts().filter(str.strip), min_size=1, max_size=6), st.data())
 def test_pages_make_what_was_cut_at_blank_lines(pages: list[str], data: st.DataObject) -> None:
     pages = [ttt_core.Document.of(page).text for page in pages]
@@ -181,7 +181,7 @@ def test_pages_make_what_was_cut_at_blank_lines(pages: list[str], data: st.DataO
         assert to_documents(documents) == (whole,)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(texts().filter(str.strip), min_size=1, max_size=4), SPLITTERS)
 def test_nodes_of_pages_make_the_file(pages: list[str], splitter: TextSplitter) -> None:
     metadata = {"file_path": "f"}  # Short: splitters make room for it.

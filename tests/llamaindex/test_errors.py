@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from llama_index.core import Document, PromptTemplate, SummaryIndex
 from llama_index.core.llms import ChatMessage
-from pydantic import BaseModel
+from llama_index.core.tools import FunctionTool
+from llama_index.core.types import PydanticProgramMode
+from pydantic import BaseModel, ValidationError, field_validator
 
 from llamaindex_ttt import TTTLLM, PredictionError
 from ttt_core import ConfigError, DocumentTooLongError, PromptTooLongError, TTTEngine
@@ -21,6 +23,14 @@ PROMPT = PromptTemplate("{context_str}{query_str}")
 
 class Owl(BaseModel):
     tree: int
+
+
+def hoot() -> str:
+    """Hoot."""
+    return "hoot"
+
+
+HOOT = FunctionTool.from_defaults(hoot)
 
 
 @pytest.fixture
@@ -51,6 +61,8 @@ FAMILY: dict[str, Callable[[TTTLLM], Any]] = {
         llm.stream_structured_predict(Owl, PROMPT, query_str=TOO_LONG)
     ),
     "astream_structured_predict": lambda llm: asyncio.run(_astructured(llm)),
+    "predict_and_call": lambda llm: llm.predict_and_call([HOOT], user_msg=TOO_LONG),
+    "apredict_and_call": lambda llm: asyncio.run(llm.apredict_and_call([HOOT], user_msg=TOO_LONG)),
     "structured_llm": lambda llm: llm.as_structured_llm(Owl).predict(PROMPT, query_str=TOO_LONG),
 }
 
@@ -73,6 +85,37 @@ def test_query_engines_do_not_answer_empty_response(
     engine = index.as_query_engine(llm=llm, streaming=streaming, **options)
     with pytest.raises(PredictionError, match="window is 512"):
         str(engine.query("Where?"))
+
+
+class Refused(BaseModel):
+    tree: Literal[1]
+
+    @field_validator("tree")
+    @classmethod
+    def check(cls, value: int) -> int:
+        raise ValueError("no such tree")
+
+
+@pytest.mark.parametrize("use_async", [False, True])
+@pytest.mark.parametrize("structured_llm", [False, True])
+def test_what_a_validator_refuses_is_no_empty_response(
+    llm: TTTLLM, structured_llm: bool, use_async: bool
+) -> None:
+    options: dict[str, Any] = {"llm": llm, "output_cls": Refused, "text_qa_template": PROMPT}
+    if structured_llm:
+        options.update(llm=llm.as_structured_llm(Refused), output_cls=None)
+    index = SummaryIndex.from_documents([Document(text="the owl lives here")])
+    engine = index.as_query_engine(**options)
+    with pytest.raises(PredictionError, match="no such tree") as caught:
+        asyncio.run(engine.aquery("Where?")) if use_async else engine.query("Where?")
+    assert isinstance(caught.value.__cause__, ValidationError)
+
+
+@pytest.mark.parametrize("method", [name for name in FAMILY if "structured_predict" in name])
+def test_programs_that_the_user_chose_show_errors_too(llm: TTTLLM, method: str) -> None:
+    llm.pydantic_program_mode = PydanticProgramMode.FUNCTION
+    with pytest.raises(PredictionError, match="window is 512"):
+        FAMILY[method](llm)
 
 
 def test_a_document_that_is_too_long_is_named_as_that(llm: TTTLLM) -> None:

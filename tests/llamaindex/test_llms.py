@@ -9,6 +9,7 @@ import asyncio
 import copy
 import json
 import pickle
+import re
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import llama_index.core
 import pytest
 from llama_index.core import PromptTemplate, Settings
 from llama_index.core.callbacks import (
@@ -30,6 +32,7 @@ from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.span import BaseSpan
 from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 from llama_index.core.llms import ChatMessage, MessageRole, TextBlock
+from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.schema import Document, NodeWithScore, TextNode
 from pydantic import Field, ValidationError
 
@@ -199,6 +202,14 @@ def test_unknown_options_are_errors(llm: TTTLLM, method: Method) -> None:
     assert text_of(method(llm, tools=None)[-1])
 
 
+@pytest.mark.parametrize("prompt", [None, 7, b"Where?"])
+def test_a_prompt_is_text(llm: TTTLLM, prompt: Any) -> None:
+    with pytest.raises(ConfigError, match=f"as text, found {type(prompt).__name__}"):
+        llm.complete(prompt)
+    with pytest.raises(ConfigError, match="as text"):
+        asyncio.run(llm.astream_complete(prompt))
+
+
 @pytest.mark.parametrize("method", WHOLE + STREAMED)
 def test_errors_arrive(llm: TTTLLM, method: Method) -> None:
     with pytest.raises(PromptTooLongError):
@@ -316,6 +327,29 @@ def test_settings_accept_it(llm: TTTLLM) -> None:
         assert Settings.llm is llm
     finally:
         Settings._llm = None
+
+
+def test_settings_count_with_the_models_tokenizer(llm: TTTLLM, tokenizer: Any) -> None:
+    try:
+        Settings.tokenizer = llm.tokenizer
+        assert Settings.tokenizer(OWLS) == tokenizer(OWLS, add_special_tokens=False)["input_ids"]
+    finally:
+        llama_index.core.global_tokenizer = None
+
+
+def test_what_holds_the_tokenizer_is_pickled_without_the_llm(owls: TTTLLM) -> None:
+    memory = ChatMemoryBuffer.from_defaults(token_limit=99, tokenizer_fn=owls.tokenizer)
+    memory.put(CHAT[0])
+    data = pickle.dumps(memory)
+    assert b"owl number" not in data
+    assert copy.deepcopy(owls.tokenizer)(OWLS) == owls.tokenizer(OWLS)
+    try:
+        Settings.tokenizer = lambda text: [7] * 3
+        restored = pickle.loads(data)
+        assert restored.tokenizer_fn(OWLS) == [7] * 3
+        assert restored.get() == memory.get()
+    finally:
+        llama_index.core.global_tokenizer = None
 
 
 # What it says about itself
@@ -512,6 +546,16 @@ def test_public_names() -> None:
         "PredictionError", "TTTLLM", "TTTDocumentPostprocessor", "TTTSynthesizer",
         "collect_raw",
     }  # fmt: skip
+
+
+def test_llamahub_is_told_of_classes_that_there_are() -> None:
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    section = project.partition("[tool.llamahub]\n")[2]
+    assert 'import_path = "llamaindex_ttt"' in section.partition("[")[0]
+    authors = section.partition("[tool.llamahub.class_authors]\n")[2].partition("\n[")[0]
+    names = set(re.findall(r"^(\w+) = ", authors, re.MULTILINE))
+    assert names == {"TTTLLM", "TTTDocumentPostprocessor", "TTTSynthesizer"}
+    assert names <= set(llamaindex_ttt.__all__)
 
 
 # Tools of these tests

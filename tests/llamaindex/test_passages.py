@@ -27,9 +27,9 @@ from pydantic import BaseModel, Field
 from llamaindex_ttt import TTTLLM
 from tests.conftest import build_model
 from ttt_core import AdaptationConfig, TTTEngine
-from ttt_core.integration import resolver
 from ttt_core.integration.prompt import ABOVE
 from ttt_core.integration.registry import registry_for
+from ttt_core.integration.resolver import reasons
 
 OWLS = "\n\n".join(
     f"The owl number {number} lives in tree {number * 7 % 10}.\nIt eats {number * 3 % 10} mice."
@@ -171,7 +171,7 @@ def test_one_adapter_serves_all_prompts(engine: TTTEngine, llm: TTTLLM, seen: _S
     for raw in seen.raws:
         told = raw["ttt"]
         assert (told["documents_from"], told["source"]) == ("passage", "memory")
-        assert told["reasons"][0] == resolver.KNOWN_PASSAGE
+        assert told["reasons"][0] == reasons.KNOWN_PASSAGE
     assert engine.adapt(OWLS).key == key
 
 
@@ -219,7 +219,7 @@ def test_pieces_of_a_known_document_stay_in_the_prompt(
     wanted = engine.generate(adapted, f"{piece}\n{QUESTION}", max_new_tokens=4)
     assert llm.predict(template, context_str=piece, query_str=QUESTION) == wanted.text
     assert seen.last["document_id"] == adapted.id
-    assert seen.last["reasons"][0] == resolver.KNOWN_PIECES
+    assert seen.last["reasons"][0] == reasons.KNOWN_PIECES
 
 
 def test_many_overlapping_nodes_are_their_document(llm: TTTLLM, seen: _Seen) -> None:
@@ -285,7 +285,7 @@ def test_a_passage_that_is_no_document_of_this_window_is_answered_in_context(
     text = long[: int(len(long) * (WINDOW - 100) / engine.count_tokens(long))]
     llm.predict(PromptTemplate("{context_str}\n{query_str}"), context_str=text, query_str="?")
     assert seen.done == [(None, "no_document")]
-    assert resolver.DOES_NOT_FIT in seen.last["reasons"]
+    assert reasons.DOES_NOT_FIT in seen.last["reasons"]
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -301,7 +301,7 @@ def test_pieces_that_do_not_fit_beside_their_document_are_left_out(
     some = "\n\n".join(lines[: len(lines) * 3 // 4])
     llm.predict(PromptTemplate("{context_str}\n{query_str}"), context_str=some, query_str="?")
     assert seen.last["document_id"] == adapted.id
-    assert resolver.PIECES_LEFT_OUT in seen.last["reasons"]
+    assert reasons.PIECES_LEFT_OUT in seen.last["reasons"]
 
 
 # Documents of the instance
@@ -313,7 +313,7 @@ def test_what_the_documents_hold_is_left_out_of_the_prompt(
     owls = llm.for_documents(OWLS)
     pieces().as_query_engine(llm=owls).query(QUESTION)
     assert seen.done == [("instance", "adapted")]
-    assert resolver.OWN_PASSAGE in seen.last["reasons"]
+    assert reasons.OWN_PASSAGE in seen.last["reasons"]
     assert seen.raws[0]["usage"]["prompt_tokens"] < 2 * engine.count_tokens(OWLS)
 
 

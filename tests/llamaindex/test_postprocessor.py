@@ -227,9 +227,7 @@ def test_documents_that_do_not_fit_together_are_left_out_from_the_end(
             assert len(parents.others) == 3 - fit
 
 
-@settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(3)), from_user=st.booleans())
 def test_the_same_documents_are_read_in_one_order(
     llm: TTTLLM, order: list[int], from_user: bool

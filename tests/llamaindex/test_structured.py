@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core import Document, MockEmbedding, PromptTemplate, SummaryIndex, VectorStoreIndex
 from llama_index.core.agent.utils import generate_structured_response
+from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.response.schema import PydanticResponse
 from llama_index.core.callbacks import (
     CallbackManager,
@@ -51,7 +52,7 @@ from pydantic import (
     field_validator,
 )
 
-from llamaindex_ttt import TTTLLM
+from llamaindex_ttt import TTTLLM, PredictionError
 from llamaindex_ttt.structured import StructuredPrediction, TTTStructuredLLM
 from llamaindex_ttt.unfinished import unfinished_object
 from tests.conftest import build_model
@@ -497,10 +498,11 @@ class Picky(BaseModel):
 
 @ALL
 def test_validators_of_the_class_have_the_last_word(predict: Any) -> None:
-    with pytest.raises(ValidationError, match="no such setup") as caught:
+    with pytest.raises(PredictionError, match="no such setup") as caught:
         predict(Stub(), Picky)
     assert "The owl" not in str(caught.value)
-    (error,) = caught.value.errors()
+    assert isinstance(caught.value.__cause__, ValidationError)
+    (error,) = caught.value.__cause__.errors()
     assert (error["loc"], error["type"], error["input"]) == (("setup",), "value_error", "The owl")
 
 
@@ -710,6 +712,22 @@ def test_what_a_structured_llm_tells_of_itself(make: Make) -> None:
     assert payload["model"] == llm.model
     assert "hidden words" not in str(payload)
     assert "owl" not in str(payload)
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning",  # Workflows look at every attribute of an agent.
+)
+def test_a_structured_llm_is_not_taken_for_one_that_calls_tools(make: Make) -> None:
+    structured = make(SAID).as_structured_llm(Joke)
+    own, inner = structured.metadata, structured.llm.metadata
+    assert (own.is_function_calling_model, inner.is_function_calling_model) == (False, True)
+    assert own.context_window == inner.context_window
+
+    async def run() -> None:
+        await FunctionAgent(llm=structured, tools=[lambda: "hoot"]).run("Go!")
+
+    with pytest.raises(ValueError, match="must be a FunctionCallingLLM"):
+        asyncio.run(run())
 
 
 def test_copies_and_pickles(tmp_path: Path) -> None:

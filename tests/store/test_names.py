@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -520,9 +520,4 @@ class _Dictionary(RuleBasedStateMachine):
 
 
 TestDictionary = _Dictionary.TestCase
-TestDictionary.settings = settings(
-    max_examples=25,
-    stateful_step_count=15,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+TestDictionary.settings = settings(max_examples=25, stateful_step_count=15)

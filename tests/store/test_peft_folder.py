@@ -778,7 +778,7 @@ def kept() -> Iterator[tuple[Path, dict[str, bytes]]]:
         yield folder, {name: (folder / name).read_bytes() for name in FILES}
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(name=st.sampled_from(FILES), place=st.integers(0), bits=st.integers(1, 255))
 def test_any_other_byte_is_refused_or_means_the_same(
     kept: tuple[Path, dict[str, bytes]], name: str, place: int, bits: int
@@ -789,7 +789,7 @@ def test_any_other_byte_is_refused_or_means_the_same(
     assert_refused_or_same(folder, name, bytes(damaged), contents[name])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     name=st.sampled_from(FILES),
     begin=st.integers(0),

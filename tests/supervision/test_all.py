@@ -103,8 +103,7 @@ def test_batches_begin_anew_for_every_learning_rate(
 @pytest.mark.parametrize("name", ALL)
 @settings(
     max_examples=6,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     seed=st.integers(0, 99),

@@ -85,7 +85,6 @@ def test_quotes_are_found_whatever_their_white_space(
 
 @settings(
     max_examples=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(start=st.integers(0, len(TEXT)), size=st.integers(8, 60), gap=st.sampled_from(["\n", "  "]))

@@ -31,7 +31,7 @@ def draw(kind: str, seed: int, growth: float = 1.0) -> Lesson:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32), growth=st.floats(0.1, 1.0))
 def test_the_task_calls_every_answer_right(kind: str, seed: int, growth: float) -> None:
     lesson = draw(kind, seed, growth)
@@ -48,7 +48,7 @@ def test_answers_restate_what_the_document_says(kind: str, seed: int) -> None:
         assert all(line in lesson.example.document for line in answer.splitlines())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**32),
     length=st.integers(4, 25),

@@ -50,7 +50,7 @@ def text_of(row: Row, branch: int) -> str:
     return str(tokenizer().decode(own))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32))
 def test_a_row_says_what_the_chat_template_says(seed: int) -> None:
     lesson, row = laid_out(seed)
@@ -67,7 +67,7 @@ def test_a_row_says_what_the_chat_template_says(seed: int) -> None:
         assert said.endswith(asked) or said.replace("\n", "").endswith(asked.replace("\n", ""))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32))
 def test_only_answers_and_documents_are_trained(seed: int) -> None:
     lesson, row = laid_out(seed)
@@ -77,7 +77,7 @@ def test_only_answers_and_documents_are_trained(seed: int) -> None:
     assert tokenizer().decode(light) == lesson.example.document
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32))
 def test_positions_jump_between_lines_or_sentences_only(seed: int) -> None:
     _, row = laid_out(seed)

@@ -34,12 +34,17 @@ DEFAULT_ANSWER_TOKENS = 256
 AttentionName = Literal["auto", "model", "reference", "cpu_flash", "cuda_flash", "cuda_efficient"]
 
 
-def unknown_option(
-    name: str, known: Iterable[str], lead: str, synonyms: Mapping[str, str] | None = None
+def unknown_name(
+    what: str,
+    name: str,
+    known: Iterable[str],
+    lead: str,
+    synonyms: Mapping[str, str] | None = None,
 ) -> str:
-    """Say that there is no such option, which one was probably meant, and which there are.
+    """Say that nothing has such a name, which one was probably meant, and which there are.
 
     Args:
+        what: What was to have it, such as `option`.
         name: The one that was given.
         known: Those that there are.
         lead: What stands before their list.
@@ -49,7 +54,7 @@ def unknown_option(
     meant = (synonyms or {}).get(str(name))
     close = [meant] if meant else difflib.get_close_matches(str(name), names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"unknown option {name!r}; {hint}{lead}: {', '.join(names)}"
+    return f"unknown {what} {name!r}; {hint}{lead}: {', '.join(names)}"
 
 
 class Settings(BaseModel):
@@ -62,7 +67,9 @@ class Settings(BaseModel):
     def _name_unknown_options(cls, values: Any) -> Any:
         if isinstance(values, dict):
             for name in values.keys() - cls.model_fields.keys():
-                raise ValueError(unknown_option(name, cls.model_fields, f"{cls.__name__} takes"))
+                raise ValueError(
+                    unknown_name("option", name, cls.model_fields, f"{cls.__name__} takes")
+                )
         return values
 
 

@@ -133,7 +133,7 @@ def test_the_usual_number_of_documents_can_show_something() -> None:
         (("--task", "longbench-v2"), "needs its data: --task longbench-v2="),
         (("--task", "longbench-v2="), "needs its data: --task longbench-v2="),
         (("--task", "longbench=x"), "did you mean 'longbench-v"),
-        (("--task", ""), "unknown option ''"),
+        (("--task", ""), "unknown task ''"),
         (("--task", "registry=x"), "writes its documents itself"),
         (("--task", __file__), "say which benchmark it is for"),
         (("--task", "longicl=no/such.csv"), "no/such.csv"),

@@ -41,7 +41,7 @@ def get_task(spec: str) -> Task:
     Raises:
         ConfigError: There is none of that name, or it needs data and none are named, or takes none.
     """
-    from ttt_core.config import unknown_option
+    from ttt_core.config import unknown_name
     from ttt_core.evaluation.benchmarks import benchmark_names, get_benchmark
     from ttt_core.sandbox import tasks
 
@@ -62,7 +62,7 @@ def get_task(spec: str) -> Task:
             f"ttt eval --list names them"
         )
     known = (*tasks.task_names(), *benchmark_names())
-    raise ConfigError(unknown_option(name, known, "tasks and benchmarks are"))
+    raise ConfigError(unknown_name("task", name, known, "tasks and benchmarks are"))
 
 
 def get_arms(specs: Sequence[str], usual: Sequence[str]) -> list[Arm | Tunable]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ttt_core.config import AdaptationConfig, RuntimeConfig, unknown_option
+from ttt_core.config import AdaptationConfig, RuntimeConfig, unknown_name
 
 _SYNONYMS = {
     "max_completion_tokens": "max_tokens",
@@ -32,7 +32,7 @@ def say_unknown(name: str, known: Iterable[str]) -> str:
     if argument := _argument_of_engines(name):
         made = f"engine=TTTEngine.from_pretrained(model, {argument})"
         return f"unknown option {name!r}; it is the engine's: make the object with {made}"
-    return unknown_option(name, known, "the options are", _SYNONYMS)
+    return unknown_name("option", name, known, "the options are", _SYNONYMS)
 
 
 def _argument_of_engines(name: str) -> str | None:

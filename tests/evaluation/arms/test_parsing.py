@@ -62,7 +62,7 @@ def test_a_name_leaves_defaults_out_and_can_be_typed_again(spec: str, name: str)
         ("qttt:steps=", "written qttt:option=value"),
         ("qttt:steps=3,steps=4", "has option 'steps' twice"),
         ("bm25:top=0", "arm 'bm25': top"),
-        ("", "unknown option ''"),
+        ("", "unknown arm ''"),
     ],
 )
 def test_what_cannot_be_is_named(spec: str, message: str) -> None:

@@ -174,7 +174,7 @@ def test_every_name_is_a_task_and_a_wrong_one_is_helped(tmp_path: Path) -> None:
         assert isinstance(task, Task)
         assert task.name == name
     with pytest.raises(
-        ValueError, match=r"unknown option 'longbench_v2'; did you mean 'longbench-v2'"
+        ValueError, match=r"unknown benchmark 'longbench_v2'; did you mean 'longbench-v2'"
     ):
         get_benchmark("longbench_v2", tmp_path)
 

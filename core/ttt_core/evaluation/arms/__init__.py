@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, cast
 
-from ttt_core.config import unknown_option
+from ttt_core.config import unknown_name
 from ttt_core.errors import ConfigError
 from ttt_core.evaluation.arms.base import Arm
 from ttt_core.evaluation.arms.options import make_options, split_spec
@@ -78,7 +78,7 @@ def make_arm(name: str, given: Mapping[str, str]) -> Arm:
 
 def _kind(name: str) -> Any:
     if name not in _ARMS:
-        raise ConfigError(unknown_option(name, _ARMS, "the arms are", _SYNONYMS))
+        raise ConfigError(unknown_name("arm", name, _ARMS, "the arms are", _SYNONYMS))
     module, kind = _ARMS[name]
     return getattr(import_module(f"{__name__}.{module}"), kind)
 

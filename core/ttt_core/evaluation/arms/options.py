@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import JsonValue, ValidationError
 from pydantic.fields import FieldInfo
 
-from ttt_core.config import AdaptationConfig, Settings, unknown_option
+from ttt_core.config import AdaptationConfig, Settings, unknown_name
 from ttt_core.errors import ConfigError
 
 O = TypeVar("O", bound=Settings)  # noqa: E741
@@ -57,7 +57,7 @@ def make_options(kind: type[O], arm: str, given: dict[str, str]) -> O:
     for option in given:
         if option not in kind.model_fields:
             lead = f"arm {arm!r} takes" if kind.model_fields else f"arm {arm!r} takes none"
-            raise ConfigError(unknown_option(option, kind.model_fields, lead))
+            raise ConfigError(unknown_name("option", option, kind.model_fields, lead))
     try:
         return kind.model_validate(
             {name: _value(text, kind.model_fields[name]) for name, text in given.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from ttt_core.config import unknown_option
+from ttt_core.config import unknown_name
 from ttt_core.errors import ConfigError
 from ttt_core.evaluation.data import Source
 from ttt_core.examples import Task
@@ -34,7 +34,7 @@ def get_benchmark(name: str, source: Source) -> Task:
         ConfigError: There is no benchmark of that name.
     """
     if name not in _BENCHMARKS:
-        raise ConfigError(unknown_option(name, _BENCHMARKS, "benchmarks are"))
+        raise ConfigError(unknown_name("benchmark", name, _BENCHMARKS, "benchmarks are"))
     module, _, attribute = _BENCHMARKS[name].partition(":")
     benchmark: Task = getattr(import_module(f"{__name__}.{module}"), attribute)(source)
     return benchmark

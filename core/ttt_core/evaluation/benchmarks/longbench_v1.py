@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ttt_core.config import unknown_option
+from ttt_core.config import unknown_name
 from ttt_core.errors import ConfigError
 from ttt_core.evaluation.benchmarks.base import Benchmark, Record, records, source_of
 from ttt_core.evaluation.benchmarks.longbench_v1_dataset import Dataset, Pieces, length_bucket
@@ -59,7 +59,9 @@ class LongBenchV1(Benchmark):
         """
         super().__init__(source)
         if subset is not None and subset not in DATASETS:
-            raise ConfigError(unknown_option(subset, DATASETS, "LongBench v1's data sets are"))
+            raise ConfigError(
+                unknown_name("data set", subset, DATASETS, "LongBench v1's data sets are")
+            )
         stem = "" if _on_hub(source) else Path(source).stem.removesuffix(_E)
         self.subset = subset or (stem if stem in DATASETS else None)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ttt_core.config import unknown_option
+from ttt_core.config import unknown_name
 from ttt_core.errors import ConfigError, DocumentError
 from ttt_core.evaluation.data import HUB, Row, Source, read_rows
 from ttt_core.examples import Example, Question, Split
@@ -77,7 +77,9 @@ class LongICL:
         questions: int = 32,
     ) -> None:
         if dataset is not None and dataset not in WORDINGS:
-            raise ConfigError(unknown_option(dataset, WORDINGS, "data sets of LongICLBench are"))
+            raise ConfigError(
+                unknown_name("data set", dataset, WORDINGS, "data sets of LongICLBench are")
+            )
         self._source, self._text, self._label = source, text, label
         self._dataset = dataset or _recognised(source)
         self._questions = questions

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ttt_core.config import unknown_option
+from ttt_core.config import unknown_name
 from ttt_core.errors import ConfigError, DocumentError
 from ttt_core.evaluation.benchmarks.base import Benchmark, Record, kind, records, source_of
 from ttt_core.evaluation.benchmarks.longbench_v1_dataset import length_bucket
@@ -67,7 +67,7 @@ class ZeroScrolls(Benchmark):
         """
         super().__init__(source)
         if subset is not None and subset not in SUBSETS:
-            raise ConfigError(unknown_option(subset, SUBSETS, "ZeroScrolls' tasks are"))
+            raise ConfigError(unknown_name("task", subset, SUBSETS, "ZeroScrolls' tasks are"))
         if max_characters is not None and max_characters < START:
             raise ConfigError(f"max_characters must be at least {START:,}, got {max_characters:,}")
         self.subset = subset or _named_by(Path(source))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from ttt_core.config import unknown_option
+from ttt_core.config import unknown_name
 from ttt_core.errors import ConfigError
 
 SizeName = Literal["base", "small", "tiny"]
@@ -130,6 +130,6 @@ def sized(size: SizeName, *, seed: int = 0) -> LargerConfig:
     """
     known = {"base": _BASE, "small": _SMALL, "tiny": _TINY}
     if size not in known:
-        raise ConfigError(unknown_option(size, known, "sizes"))
+        raise ConfigError(unknown_name("size", size, known, "sizes"))
     config = known[size]
     return replace(config, data=replace(config.data, seed=seed))

@@ -36,10 +36,10 @@ def get_task(name: str) -> Task:
         ConfigError: There is no such task.
     """
     if name not in _TASKS:
-        from ttt_core.config import unknown_option
+        from ttt_core.config import unknown_name
         from ttt_core.errors import ConfigError
 
-        raise ConfigError(unknown_option(name, _TASKS, "tasks"))
+        raise ConfigError(unknown_name("task", name, _TASKS, "tasks"))
     module, task = _TASKS[name]
     made = getattr(import_module(f"{__name__}.{module}"), task)()
     assert isinstance(made, Task)

@@ -11,7 +11,7 @@ from itertools import cycle
 from random import Random
 from typing import Literal, NamedTuple, get_args
 
-from ttt_core.config import unknown_option
+from ttt_core.config import unknown_name
 from ttt_core.errors import ConfigError
 from ttt_core.sandbox.words import adjectives, nouns, places
 
@@ -58,7 +58,7 @@ class Needle(NamedTuple):
 def check_haystack(haystack: str) -> None:
     """Raise a ConfigError if there is no such haystack."""
     if haystack not in get_args(Haystack):
-        raise ConfigError(unknown_option(haystack, get_args(Haystack), "haystacks"))
+        raise ConfigError(unknown_name("haystack", haystack, get_args(Haystack), "haystacks"))
 
 
 def filler(haystack: Literal["noise", "text"], rng: Random) -> Iterator[str]:

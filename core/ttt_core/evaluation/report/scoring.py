@@ -48,7 +48,9 @@ def add_scores(sheet: Sheet, model: ModelSummary) -> None:
     for task, found in groupby(model.rows, key=lambda row: row.task):
         rows = list(found)
         sheet.add_heading(f"{task} ({model.model})", 3)
-        sheet.add_table(*score_table(rows), caption=_reach(rows))
+        header, lines = score_table(rows)
+        align = "".join("l" if name == "arm" else "r" for name in header)
+        sheet.add_table(header, lines, caption=_reach(rows), align=align)
         drawings.add_scores(sheet, task, rows)
         drawings.add_forest(
             sheet,

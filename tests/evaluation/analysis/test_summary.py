@@ -410,3 +410,18 @@ def test_verdict_says_that_the_best_of_several_arms_was_picked() -> None:
 def test_verdict_counts_in_words_that_agree(documents: int, said: str) -> None:
     verdict = verdict_of(make_cells(better_by(0.5), documents=documents, questions=1))
     assert said in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("refused", "kept"),
+    [("kept_base", "the base"), ("kept_document", "what the document alone had taught")],
+)
+def test_verdict_says_what_the_gate_kept(refused: str, kept: str) -> None:
+    cells = [
+        cell.model_copy(update={"details": {"decision": refused}})
+        if cell.details and cell.key.example == "0"
+        else cell
+        for cell in make_cells(better_by(0.25))
+    ]
+    said = f"qttt decided to adapt in 75 % of the cases, else it kept {kept}."
+    assert said in verdict_of(cells).reasons

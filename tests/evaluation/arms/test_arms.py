@@ -20,10 +20,12 @@ from tests.evaluation.harness import QUICK, Rooms
 from ttt_core import TTTEngine, flops
 from ttt_core.errors import PromptTooLongError
 from ttt_core.evaluation.arms import parse_arm
+from ttt_core.evaluation.arms.adapting import describe
 from ttt_core.evaluation.arms.base import ArmResult
 from ttt_core.evaluation.arms.self_consistency import normalised
 from ttt_core.evaluation.bench import Bench
 from ttt_core.examples import Example
+from ttt_core.report import AdaptationReport
 
 THINKING = CHATML + "{# <think> </think> #}"
 
@@ -124,6 +126,19 @@ def test_a_recipe_for_each_question_is_charged_to_it(engine: TTTEngine) -> None:
     for one, plain in zip(cold.replies, base.replies, strict=True):
         assert one.flops > plain.flops
         assert one.details["decision"] == "adapted"
+
+
+@pytest.mark.parametrize(("kept", "told"), [(False, "adapted"), (True, "kept_document")])
+def test_a_question_whose_training_was_refused_did_not_adapt(kept: bool, told: str) -> None:
+    report = AdaptationReport(
+        decision="adapted",
+        reasons=(),
+        parametrization="lora",
+        supervision="retrieved",
+        document_tokens=3,
+        kept_document=kept,
+    )
+    assert describe(report)["decision"] == told
 
 
 def test_reading_costs_the_same_for_all(engine: TTTEngine) -> None:

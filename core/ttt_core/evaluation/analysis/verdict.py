@@ -193,7 +193,9 @@ def _gated(arm: str, cells: Sequence[Cell]) -> tuple[str, ...]:
     adapted = pairing.adapted_share(cells)
     if adapted is None:
         return ()
-    return (f"{arm} decided to adapt in {share(adapted)} of the cases, else it kept the base.",)
+    kept = {decision for cell in cells for decision in cell.decisions} - {"adapted"}
+    before = "what the document alone had taught" if kept == {"kept_document"} else "the base"
+    return (f"{arm} decided to adapt in {share(adapted)} of the cases, else it kept {before}.",)
 
 
 def _picked(arm: str, candidates: Mapping[str, Versus]) -> tuple[str, ...]:

@@ -59,7 +59,8 @@ def describe(report: AdaptationReport) -> dict[str, JsonValue]:
     """What a report says that does not change from run to run: no seconds, no bytes."""
     probe = report.probe
     return {
-        "decision": report.decision,
+        # Training for a question has three ends; a gate that refused it has not let it through.
+        "decision": "kept_document" if report.kept_document else report.decision,
         "reasons": list(report.reasons),
         "learning_rate": report.learning_rate,
         "steps": report.steps,

@@ -15,7 +15,7 @@ import pytest
 from tests.cli.conftest import Invoke
 from tests.cli.processes import PATIENCE, Start, Terminal, posix_only
 from ttt_core.cli import eval_command
-from ttt_core.evaluation.report.advice import fewest_documents
+from ttt_core.evaluation.analysis.power import fewest_documents
 from ttt_core.evaluation.results import Results
 
 SMALL = ("--arm", "in-context", "--arm", "chance", "--length", "4", "--seeds", "2")

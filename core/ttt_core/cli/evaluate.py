@@ -121,7 +121,7 @@ def _warn(wanted: Wanted, setup: Setup, tasks: Sequence[Task]) -> None:
 def _warn_of_few(wanted: Wanted, arms: Sequence[Arm | Tunable]) -> None:
     """Say beforehand that a run is too small to show anything."""
     from ttt_core.evaluation.analysis.pairing import is_control, reference_of
-    from ttt_core.evaluation.report.advice import fewest_documents
+    from ttt_core.evaluation.analysis.power import fewest_documents
 
     names = [arm.name for arm in arms]
     compared = [n for n in names if not is_control(n) and n != reference_of(names)]

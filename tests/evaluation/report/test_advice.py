@@ -9,10 +9,10 @@ import pytest
 
 from tests.evaluation.made_cells import ARMS, make_cell, make_cells
 from ttt_core.evaluation.analysis.comparing import between, correct
+from ttt_core.evaluation.analysis.power import fewest_documents
 from ttt_core.evaluation.analysis.summary import summarise
 from ttt_core.evaluation.records import Cell
 from ttt_core.evaluation.report import advise
-from ttt_core.evaluation.report.advice import fewest_documents
 
 Score = Callable[[str, int, int], float]
 

@@ -23,8 +23,6 @@ from ttt_core.evaluation.analysis.verdict import RELEVANT
 if TYPE_CHECKING:
     from ttt_core.evaluation.analysis.summary import Average, ModelSummary
 
-__all__ = ["advise", "fewest_documents"]
-
 WORTH_NAMING = 0.5
 """Share of the gain from adapting at which a cheaper arm is named beside it."""
 _MOST_DOCUMENTS = 5_000

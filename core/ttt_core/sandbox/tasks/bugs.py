@@ -13,9 +13,8 @@ of this task are not those of unseen code; give a folder of your own for that.
 Chance: who knows which lines could hold such a bug, but not what they say, names one of
 them: 1 / their number. It falls as the document grows; results show it beside the score.
 Who finds the function and a line in it that could have a bug of that kind, without seeing that it
-has, is right far more often (in Python 3.11 two times in three; naming any line of the function
-that can have a bug: about one in five). The group `alike` says among how many lines that choice is:
-only from two on does the answer need more than finding the place.
+has, is right far more often. The group `alike` says among how many lines that choice is: only from
+two on does the answer need more than finding the place.
 """
 
 from __future__ import annotations

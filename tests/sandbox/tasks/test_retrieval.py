@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ttt_core.errors import ConfigError
@@ -43,14 +43,15 @@ def words(text: str) -> int:
 @pytest.mark.parametrize(("make", "haystack"), KINDS)
 @settings(max_examples=15)
 @given(length=st.integers(60, 1500), seed=SEEDS)
+@example(length=304, seed=5860)  # That sentence is the next one.
 def test_documents_hold_their_needles_and_are_as_long_as_asked(
     make: Callable[[Haystack], Retrieval], haystack: Haystack, length: int, seed: int
 ) -> None:
     task = make(haystack)
     example = draw(task, length, seed=seed)
     assert example == draw(task, length, seed=seed)
-    # The longest sentence has 14 words; the one that did not fit any more was left out.
-    assert length - 14 < words(example.document) <= length
+    # The longest sentence has 15 words; the one that did not fit any more was left out.
+    assert length - 15 < words(example.document) <= length
     for question in example.questions:
         for needle, reference in zip(question.needles, question.references, strict=True):
             assert example.document.count(needle) == 1

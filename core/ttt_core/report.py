@@ -25,11 +25,12 @@ class ProbeResult(Settings):
 
     clozes: int
     before: float
-    """Mean loss of the base, nats per token."""
+    """Mean loss, nats per token, of the base; of the document's adapter, where training for a
+    question began with it."""
     after: float
     """Mean loss of the adapted model."""
     right_before: float
-    """Share of clozes that the base continues exactly, token for token."""
+    """Share of clozes continued exactly, token for token, by the same model."""
     right_after: float
     """Likewise the adapted model."""
     right_p_value: float
